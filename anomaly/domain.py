@@ -1,7 +1,7 @@
 """The values everything else speaks of: `Reading → Sample → Window → Score → Anomaly → Alert`.
 
-Scalars describe one thing; their plurals (`Readings`, `Samples`, `Windows`, `Scores`) are columnar blocks of many, which
-is what flows. All are frozen; arrays inside them are never written to after construction.
+Scalars describe one thing; their plurals (`Readings`, `Samples`, `Windows`, `Scores`) are columnar blocks of many,
+which is what flows. All are frozen; arrays inside them are never written to after construction.
 
 Times are integer nanoseconds since 1970-01-01T00:00:00Z, always UTC. Tag order inside a block is the block's `tags`.
 """
@@ -194,7 +194,7 @@ class Samples:
     """Rows of one asset on its tick, oldest first: what was seen of every tag at each tick.
 
     `values` is NaN where `mask` is False. `restart` marks a row before which history must be forgotten (the first row,
-    or the first after a gap longer than the limit). `readings` counts the readings that ended in the row (guarantee G1).
+    or the first after a gap longer than the limit). `readings` counts the readings that ended in the row (G1).
     """
 
     asset: str
@@ -215,7 +215,8 @@ class Samples:
 class Windows:
     """Windows of many assets of one group, ready for one model call. `time` is oldest first.
 
-    `state` is decided before scoring: only rows with `State.OK` reach the scorer. `faults` is of each window's last row.
+    `state` is decided before scoring: only rows with `State.OK` reach the scorer. `faults` is of each
+    window's last row.
     """
 
     tags: tuple[str, ...]
@@ -268,7 +269,8 @@ class Scores:
     @property
     def anomalous(self) -> Bool[np.ndarray, " window"]:
         """Where the score is over the line. False where it is not known: ask `state` too."""
-        return np.isfinite(self.score) & (self.score > 1.0)
+        over: Bool[np.ndarray, " window"] = np.isfinite(self.score) & (self.score > 1.0)
+        return over
 
 
 @dataclass(frozen=True, slots=True)

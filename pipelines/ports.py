@@ -33,7 +33,7 @@ class NewRecord:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as stored. `time`: append time of the log, ns (never the device's clock). `value` None is a tombstone."""
+    """A record as stored. `time`: append time of the log, ns (never the device's). `value` None is a tombstone."""
 
     partition: Partition
     offset: int
@@ -132,7 +132,8 @@ class AlertEvent:
 
 class HistorianWriter(Protocol):
     """Where results are stored for people. Every write overwrites by key (measurement, asset, tag, time): replays are
-    harmless (guarantee G2). Thread-safe."""
+    harmless (guarantee G2). Thread-safe.
+    """
 
     def write(
         self,
@@ -144,7 +145,8 @@ class HistorianWriter(Protocol):
 
     def heartbeat(self, part: str, time: int, status: Mapping[str, str | int | float]) -> None:
         """Newest word of one part of the system (`score`, `train`, `plant`…): `time` by the clock given, and figures
-        for the System page. Overwrites the part's last one."""
+        for the System page. Overwrites the part's last one.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,40 @@
+# plantwatch: the words a newcomer would guess. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-reset test check format lock env docs clean
+
+PY   := .venv/bin/python
+DEMO ?= .plantwatch/demo
+
+help: ## List the words
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: env ## Watch a simulated plant: trains, scores, alerts, dashboard (Ctrl-C stops, again goes on)
+	@$(PY) -m pipelines demo --data-dir $(DEMO) $(ARGS)
+
+demo-reset: ## Forget what the demo stored
+	@rm -rf $(DEMO) && echo "The demo starts afresh: $(DEMO) is gone."
+
+test: env ## Run every test that can run here
+	@scripts/run_tests
+
+check: env ## Format, lint, types, layers, links, fast tests: before every commit
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+	@$(PY) scripts/check_links.py
+	@$(PY) -m pytest -q -n 2 -m "not slow and not browser and not integration"
+
+format: env ## Put the code in order
+	@$(PY) -m ruff format . && $(PY) -m ruff check --fix .
+
+lock: env ## Resolve the dependencies anew into requirements/
+	@scripts/lock
+
+env: .venv/.ready ## Make the environment from the lock
+
+.venv/.ready: requirements/dev.lock pyproject.toml scripts/bootstrap
+	@scripts/bootstrap
+
+clean: ## Remove the environment and caches (not the data)
+	@rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
