@@ -1,0 +1,264 @@
+"""Our own values as bytes on the log, and back. Payloads of others are read by `decoding`.
+
+All are UTF-8 JSON; NaN (and ±Inf) is `null`. The bytes are a pure function of the values: floats of scores are rounded
+to fixed significant digits first, so that a replay writes the same bytes (guarantee G2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from jaxtyping import Float
+
+from anomaly.domain import Quality, Readings, Rung, Scores, State
+from anomaly.errors import DecodeError
+from pipelines.ports import AlertEvent
+
+SIZE_LIMIT: Final = 1 << 20
+"""Largest payload, bytes: brokers refuse more by default."""
+SCORE_DIGITS: Final = 6
+ACTUAL_DIGITS: Final = 9
+"""Significant digits of what a sensor said; a model's own numbers have `SCORE_DIGITS`."""
+
+QUALITY_LETTERS: Final = {Quality.GOOD: "g", Quality.UNCERTAIN: "u", Quality.BAD: "b", Quality.MISSING: "m"}
+_LETTERS: Final = np.array([QUALITY_LETTERS[quality] for quality in Quality], dtype=object)
+_ORDERED: Final = msgspec.json.Encoder()
+_DETERMINISTIC: Final = msgspec.json.Encoder(order="deterministic")
+
+
+class CommandKind(StrEnum):
+    """What a person may ask for."""
+
+    ACKNOWLEDGE = "acknowledge"
+    SHELVE = "shelve"
+    UNSHELVE = "unshelve"
+    CLOSE = "close"
+    COMMENT = "comment"
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    RETRAIN = "retrain"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a person asked for; the commands topic is the audit trail. `time`: when it was asked, ns.
+
+    `target`: alert id, or group for promote, rollback and retrain. `arguments` hold what one kind alone needs (such as
+    `until` of shelve), as text.
+    """
+
+    id: str
+    kind: CommandKind
+    target: str
+    asset: str
+    actor: str
+    role: str
+    time: int
+    note: str = ""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """From event time `since` (ns) on, windows of `group` are scored by `version` (guarantee G8)."""
+
+    group: str
+    version: str
+    since: int
+    rung: Rung
+    actor: str = ""
+    reason: str = ""
+
+
+class _ScoresWire(msgspec.Struct):
+    """One asset's block of scores as it lies on the topic."""
+
+    asset: str
+    tags: tuple[str, ...]
+    times: list[int]
+    score: list[float | None]
+    contributions: list[list[float | None]]
+    expected: list[list[float | None]]
+    actual: list[list[float | None]]
+    coverage: list[float | None]
+    isolated: list[float | None]
+    faults: list[list[int]]
+    state: tuple[State, ...]
+    version: str
+    rung: Rung
+
+
+_SCORES: Final = msgspec.json.Decoder(_ScoresWire)
+_COMMAND: Final = msgspec.json.Decoder(Command)
+_SERVING: Final = msgspec.json.Decoder(Serving)
+
+
+def significant(values: Float[np.ndarray, "*shape"], digits: int = SCORE_DIGITS) -> Float[np.ndarray, "*shape"]:
+    """Round to so many significant decimal digits, each result being the double nearest to that decimal.
+
+    An integer below 2**53 divided by a power of ten up to 1e22 is correctly rounded, so the shortest text of the result
+    has at most `digits` digits. Magnitudes below 10**(digits - 23) lose digits, then become 0. NaN and ±Inf stay.
+
+    >>> significant(np.array([0.1 + 0.2, 123456.7, -0.0, 2 / 3])).tolist()
+    [0.3, 123457.0, 0.0, 0.666667]
+    """
+    wide = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(wide) & (wide != 0.0)
+    magnitude = np.floor(np.log10(np.abs(wide), where=finite, out=np.zeros_like(wide)))
+    places = np.clip(digits - 1 - magnitude, -300, 22)
+    up, down = 10.0 ** np.maximum(places, 0.0), 10.0 ** np.maximum(-places, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.rint(wide / down * up) / up * down
+    return np.asarray(np.where(finite & np.isfinite(rounded), rounded, np.where(finite, wide, wide + 0.0)))
+
+
+def encode_scores(scores: Scores) -> list[tuple[str, bytes]]:
+    """One message an asset, in order of first appearance: `(asset, bytes)`. No windows, no messages."""
+    names = np.array(scores.assets, dtype=object)
+    return [(asset, _encode_asset(scores, asset, np.flatnonzero(names == asset))) for asset in dict.fromkeys(names)]
+
+
+def _encode_asset(scores: Scores, asset: str, rows: np.ndarray) -> bytes:
+    return _ORDERED.encode(
+        _ScoresWire(
+            asset=asset,
+            tags=scores.tags,
+            times=scores.times[rows].tolist(),
+            score=significant(scores.score[rows]).tolist(),
+            contributions=significant(scores.contributions[rows]).tolist(),
+            expected=significant(scores.expected[rows]).tolist(),
+            actual=significant(scores.actual[rows], ACTUAL_DIGITS).tolist(),
+            coverage=significant(scores.coverage[rows]).tolist(),
+            isolated=significant(scores.isolated[rows]).tolist(),
+            faults=scores.faults[rows].tolist(),
+            state=tuple(scores.state[row] for row in rows),
+            version=scores.version,
+            rung=scores.rung,
+        )
+    )
+
+
+def decode_scores(value: bytes) -> Scores:
+    """The block of one asset. Raises DecodeError("malformed")."""
+    wire: _ScoresWire = _decode(_SCORES, value, "a block of scores")
+    rows, columns = len(wire.times), len(wire.tags)
+    try:
+        return Scores(
+            tags=wire.tags,
+            assets=(wire.asset,) * rows,
+            times=_array(wire.times, (rows,), np.int64),
+            score=_array(wire.score, (rows,)),
+            contributions=_array(wire.contributions, (rows, columns)),
+            expected=_array(wire.expected, (rows, columns)),
+            actual=_array(wire.actual, (rows, columns)),
+            coverage=_array(wire.coverage, (rows,)),
+            isolated=_array(wire.isolated, (rows,)),
+            faults=_array(wire.faults, (rows, columns), np.uint8),
+            state=wire.state,
+            version=wire.version,
+            rung=wire.rung,
+        )
+    except (ValueError, OverflowError) as error:
+        raise _malformed("a block of scores", value, error) from error
+
+
+def _array(values: list[Any], shape: tuple[int, ...], dtype: type = np.float64) -> np.ndarray:
+    """The nested list as an array of that very shape, null as NaN. Raises ValueError, OverflowError."""
+    array: np.ndarray = np.array(values, dtype=dtype)
+    if array.size == 0 and 0 in shape and len(values) == shape[0]:
+        return array.reshape(shape)
+    if array.shape != shape:
+        message = f"a column of shape {array.shape} where {shape} was expected"
+        raise ValueError(message)
+    return array
+
+
+def encode_readings(readings: Readings) -> bytes:
+    """A native column batch (format 2), values exact. `decoding.decode` gives back an equal block.
+
+    The quality of a column is written only where it does not follow from the value (number: good, null: bad). The
+    result may be over `SIZE_LIMIT`: `split_readings` keeps below it.
+    """
+    plain = np.where(np.isfinite(readings.values), Quality.GOOD, Quality.BAD)
+    odd = np.flatnonzero((plain != readings.quality).any(axis=0))
+    columns = {tag: readings.values[:, i].tolist() for i, tag in enumerate(readings.tags)}
+    quality = {readings.tags[i]: _LETTERS[readings.quality[:, i]].tolist() for i in odd}
+    body = {"asset": readings.asset, "ts": readings.times.tolist(), "values": columns}
+    return _ORDERED.encode(body | {"quality": quality} if quality else body)
+
+
+def split_readings(readings: Readings, limit: int = SIZE_LIMIT) -> list[bytes]:
+    """Column batches in row order, each at most `limit` bytes (a single row may be longer)."""
+    if not len(readings):
+        return []
+    encoded = encode_readings(readings)
+    if len(encoded) <= limit or len(readings) == 1:
+        return [encoded]
+    middle = len(readings) // 2
+    halves = (_rows(readings, slice(None, middle)), _rows(readings, slice(middle, None)))
+    return [part for half in halves for part in split_readings(half, limit)]
+
+
+def _rows(readings: Readings, rows: slice) -> Readings:
+    return Readings(readings.asset, readings.tags, readings.times[rows], readings.values[rows], readings.quality[rows])
+
+
+def encode_event(event: AlertEvent) -> bytes:
+    """An alert's transition, with the whole alert after it."""
+    return _DETERMINISTIC.encode(event)
+
+
+def decode_event(value: bytes) -> AlertEvent:
+    """Raises DecodeError("malformed")."""
+    try:
+        body = msgspec.json.decode(value)
+        anomaly, expected = body["alert"]["anomaly"], body["alert"].get("expected", {})
+        anomaly["peak"] = _number(anomaly["peak"])
+        body["alert"]["expected"] = {
+            tag: (_number(actual), _number(wanted)) for tag, (actual, wanted) in expected.items()
+        }
+        return msgspec.convert(body, AlertEvent)
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise _malformed("an alert event", value, error) from error
+
+
+def _number(value: Any) -> Any:
+    return float("nan") if value is None else value
+
+
+def encode_command(command: Command) -> bytes:
+    """What a person asked for."""
+    return _DETERMINISTIC.encode(command)
+
+
+def decode_command(value: bytes) -> Command:
+    """Raises DecodeError("malformed")."""
+    command: Command = _decode(_COMMAND, value, "a command")
+    return command
+
+
+def encode_serving(serving: Serving) -> bytes:
+    """Which version serves a group from when on."""
+    return _DETERMINISTIC.encode(serving)
+
+
+def decode_serving(value: bytes) -> Serving:
+    """Raises DecodeError("malformed")."""
+    serving: Serving = _decode(_SERVING, value, "a serving record")
+    return serving
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], value: bytes, what: str) -> Any:
+    try:
+        return decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(what, value, error) from error
+
+
+def _malformed(what: str, value: bytes, error: Exception) -> DecodeError:
+    return DecodeError("malformed", f"expected {what}, got {value[:80]!r}… ({len(value)} bytes): {error}")
