@@ -1,0 +1,147 @@
+"""From residuals to one number: whitened, on two time scales. Shared by every scorer that expects something.
+
+Fast: the last row's residual, each tag in units of its own normal error. Slow: an exponentially weighted mean of the
+residuals inside the window, whitened by its full second moment, so that a small but steady deviation counts. Second
+moments are *uncentred* and come from rows the model was not fitted on: a bias on unseen normal rows is normal error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+OFF_DIAGONAL = 0.2
+"""Correlations of slow residuals are kept at this share (shrinkage towards the diagonal; Ledoit & Wolf 2004)."""
+FAST_SHARE = 2.0 / 3.0
+"""Weight of the fast scale in the geometric mean of both energies."""
+FLOOR = 0.01
+"""Smallest normal error believed, in scaled units: 1 % of a tag's normal spread."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Whitening:
+    """How large residuals are when all is normal. Scaled units squared; `weights` (newest last) sum to 1.
+
+    >>> import numpy as np
+    >>> plain = Whitening(np.ones(2), np.eye(2), np.array([0.0, 1.0]))
+    >>> raw, share = plain.judge(np.array([[[0.0, 0.0], [3.0, 0.0]]]), np.ones((1, 2, 2), bool))
+    >>> [round(float(x), 3) for x in (raw[0], share[0, 0])]      # sqrt of the mean square of (3, 0)
+    [2.121, 1.0]
+    """
+
+    fast: Float[np.ndarray, " tag"]
+    slow: Float[np.ndarray, "tag tag"]
+    weights: Float[np.ndarray, " time"]
+
+    def judge(
+        self,
+        residual: Float[np.ndarray, "window time tag"],
+        seen: Bool[np.ndarray, "window time tag"],
+        variance: Float[np.ndarray, "window tag"] | None = None,
+    ) -> tuple[Float[np.ndarray, " window"], Float[np.ndarray, "window tag"]]:
+        """Root of the geometric mean of both energies, and each tag's share in it. NaN and zeros if nothing was seen.
+
+        About 1 on normal rows, however many tags are seen. `variance`: factor on a tag's normal squared error in this
+        window, where the model knows that it expects worse than usual (other sensors missing).
+        """
+        last = seen[:, -1]
+        count = last.sum(axis=1)
+        factor = np.ones(last.shape) if variance is None else variance
+        fast = np.where(last, residual[:, -1] ** 2 / (self.fast * factor), 0.0)
+        drift = np.where(last, smoothed(residual, seen, self.weights) / np.sqrt(factor), 0.0)
+        slow = drift * self._whiten(drift, last)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sizes = fast.sum(axis=1) / count, np.maximum(slow.sum(axis=1), 0.0) / count
+            energy = sizes[0] ** FAST_SHARE * sizes[1] ** (1.0 - FAST_SHARE)
+        known = count > 0
+        shares = FAST_SHARE * _shares(fast, last) + (1.0 - FAST_SHARE) * _shares(np.maximum(slow, 0.0), last)
+        return np.where(known, np.sqrt(energy), np.nan), np.where(known[:, None], shares, 0.0)
+
+    def _whiten(
+        self, drift: Float[np.ndarray, "window tag"], last: Bool[np.ndarray, "window tag"]
+    ) -> Float[np.ndarray, "window tag"]:
+        """`M⁻¹ e` with M restricted to the tags seen: one inverse a pattern of missing tags."""
+        out = np.zeros_like(drift)
+        for pattern, rows in patterns(last):
+            where = np.flatnonzero(pattern)
+            if len(where):
+                inverse = np.linalg.inv(self.slow[np.ix_(where, where)])
+                out[np.ix_(rows, where)] = times(drift[np.ix_(rows, where)], inverse)
+        return out
+
+
+def ewma_weights(length: int) -> Float[np.ndarray, " time"]:
+    """Weights of the slow scale: they halve every third of the window (at least one row), newest last, sum 1.
+
+    >>> [round(float(w), 2) for w in ewma_weights(3)]
+    [0.14, 0.29, 0.57]
+    """
+    age = np.arange(length - 1, -1, -1, dtype=float)
+    weights = 0.5 ** (age / max(length / 3.0, 1.0))
+    return np.asarray(weights / weights.sum())
+
+
+def smoothed(
+    residual: Float[np.ndarray, "window time tag"],
+    seen: Bool[np.ndarray, "window time tag"],
+    weights: Float[np.ndarray, " time"],
+) -> Float[np.ndarray, "window tag"]:
+    """Weighted mean of a window's residuals; where rows are unseen, scaled to keep its normal size.
+
+    Fewer rows make a noisier mean: dividing by the root of the squared weights left keeps its variance for white
+    residuals, so a tag that was away for some rows neither raises nor lowers the score.
+    """
+    kept = np.where(seen, weights[:, None], 0.0)
+    total = (kept * np.where(seen, residual, 0.0)).sum(axis=1)
+    size = np.sqrt((kept**2).sum(axis=1))
+    return np.asarray(total * np.sqrt((weights**2).sum()) / np.where(size > 0, size, 1.0))
+
+
+def fit_whitening(
+    residual: Float[np.ndarray, "window time tag"], seen: Bool[np.ndarray, "window time tag"]
+) -> Whitening:
+    """Normal size of the residuals of windows the model was not fitted on; scaled units.
+
+    A tag never seen, or whose residual was always exactly zero (a constant), is given the size 1: only a move of a
+    whole normal spread counts then. Correlations are taken over rows where both tags were seen.
+    """
+    weights = ewma_weights(residual.shape[1])
+    last = seen[:, -1]
+    drift = np.where(last, smoothed(residual, seen, weights), 0.0)
+    count = last.sum(axis=0)
+    fast = _floored(np.where(last, residual[:, -1] ** 2, 0.0).sum(axis=0) / np.maximum(count, 1), 1.0)
+    both = last.astype(float).T @ last.astype(float)
+    slow = drift.T @ drift / np.maximum(both, 1.0)
+    size = _floored(np.diagonal(slow), float((weights**2).sum()))
+    root = np.sqrt(np.outer(size, size))
+    related = np.clip(np.where(both > 0, slow / root, 0.0), -1.0, 1.0) * OFF_DIAGONAL
+    np.fill_diagonal(related, 1.0)
+    return Whitening(fast, related * root, weights)
+
+
+def patterns(
+    seen: Bool[np.ndarray, "window cell"],
+) -> list[tuple[Bool[np.ndarray, " cell"], np.ndarray]]:
+    """Which windows share one pattern of seen cells: (pattern, their positions), so that each is prepared once."""
+    unique, which = np.unique(seen, axis=0, return_inverse=True)
+    return [(pattern, np.flatnonzero(which.reshape(-1) == number)) for number, pattern in enumerate(unique)]
+
+
+def times(rows: Float[np.ndarray, "window a"], matrix: Float[np.ndarray, "a b"]) -> Float[np.ndarray, "window b"]:
+    """`rows @ matrix`, one row at a time: bit-equal whatever the other rows are and however many there are."""
+    return np.asarray(np.matmul(rows[:, None, :], matrix)[:, 0, :])
+
+
+def _floored(square: Float[np.ndarray, " tag"], unknown: float) -> Float[np.ndarray, " tag"]:
+    return np.where(square > 1e-12, np.maximum(square, FLOOR**2 * unknown), unknown)
+
+
+def _shares(
+    energy: Float[np.ndarray, "window tag"], seen: Bool[np.ndarray, "window tag"]
+) -> Float[np.ndarray, "window tag"]:
+    """Rows divided by their sum; an all-zero row is shared equally by the tags seen."""
+    total = energy.sum(axis=1, keepdims=True)
+    equal = seen / np.maximum(seen.sum(axis=1, keepdims=True), 1)
+    return np.where(total > 0, energy / np.where(total > 0, total, 1.0), equal)

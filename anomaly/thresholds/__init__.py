@@ -1,0 +1,45 @@
+"""Thresholds: from the scores of normal rows to the alert line. Only rows the model was not fitted on may be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from anomaly.errors import ModelRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """The alert line of each asset, in the scorer's raw units; `default` serves assets that have none of their own.
+
+    >>> line = Threshold({"s1/pump-1": 2.5}, default=3.0, method="budget")
+    >>> line.line("s1/pump-1"), line.line("s1/pump-2")
+    (2.5, 3.0)
+    """
+
+    lines: Mapping[str, float]
+    default: float
+    method: str
+    """How it was found, for people."""
+
+    def __post_init__(self) -> None:
+        """Refuse a line that no score can be divided by (ModelRefused)."""
+        for asset, line in {**self.lines, "every other asset": self.default}.items():
+            if not 0.0 < line < float("inf"):
+                raise ModelRefused(f"The alert line of {asset} is {line}; it must be finite and above 0. Train again.")
+
+    def line(self, asset: str) -> float:
+        """The alert line of that asset."""
+        return self.lines.get(asset, self.default)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        return {"lines": dict(self.lines), "default": self.default, "method": self.method}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, object]) -> Threshold:
+        """The threshold of those plain values; raises ModelRefused if they are not a threshold's."""
+        lines, default = plain.get("lines"), plain.get("default")
+        if not isinstance(lines, Mapping) or not isinstance(default, int | float):
+            raise ModelRefused(f"A threshold has 'lines' and 'default'; this one has {sorted(plain)}. Train again.")
+        return cls({str(k): float(v) for k, v in lines.items()}, float(default), str(plain.get("method", "")))
