@@ -1,0 +1,1 @@
+"""Adapters behind the ports: client libraries live here, and their errors are translated here."""
