@@ -1,0 +1,1 @@
+"""Where readings come from: folders of files, and the simulated plant."""
