@@ -18,6 +18,7 @@ from jaxtyping import Float
 from anomaly.domain import Quality, Readings, Rung, Scores, State
 from anomaly.errors import DecodeError
 from pipelines.ports import AlertEvent
+from pipelines.reasons import Reason
 
 SIZE_LIMIT: Final = 1 << 20
 """Largest payload, bytes: brokers refuse more by default."""
@@ -261,4 +262,4 @@ def _decode(decoder: msgspec.json.Decoder[Any], value: bytes, what: str) -> Any:
 
 
 def _malformed(what: str, value: bytes, error: Exception) -> DecodeError:
-    return DecodeError("malformed", f"expected {what}, got {value[:80]!r}… ({len(value)} bytes): {error}")
+    return DecodeError(Reason.MALFORMED, f"expected {what}, got {value[:80]!r}… ({len(value)} bytes): {error}")
