@@ -6,15 +6,17 @@ far out the worst tag is: 1.0 at the limit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float, Float32
 
 from anomaly.domain import Rung, Tag
 from anomaly.scorers import Raw, State
 
+MARGIN = 0.25
+"""A sensor is believed this share of its range beyond its limits: there the machine is out, not the instrument."""
 SHARPNESS = 8
 """Contributions go with this power of the distance: the tag that is out takes nearly all the blame."""
 
@@ -90,3 +92,42 @@ def rules_scaling(tag: Tag) -> tuple[float, float]:
     if tag.high is not None:
         return tag.high - (abs(tag.high) or 1.0), abs(tag.high) or 1.0
     return 0.0, 1.0
+
+
+def scaling_of(tags: Sequence[str], own: Sequence[Tag], widest: Mapping[str, Tag]) -> Float[np.ndarray, "tag two"]:
+    """Centre and scale of each named tag, from its own limits; one it lacks is the group's `widest`."""
+    known = {tag.name: tag for tag in own}
+    return np.array([rules_scaling(_filled(known.get(name), widest[name])) for name in tags], float).reshape(-1, 2)
+
+
+def widest(tags: Sequence[Tag]) -> list[Tag]:
+    """One tag a name, with the widest limits of all of that name.
+
+    >>> [(tag.low, tag.high) for tag in widest([Tag("p", high=9.0), Tag("p", low=0.0, high=8.0)])]
+    [(0.0, 9.0)]
+    """
+    merged: dict[str, Tag] = {}
+    for tag in tags:
+        known = merged.setdefault(tag.name, tag)
+        lows = [t.low for t in (known, tag) if t.low is not None]
+        highs = [t.high for t in (known, tag) if t.high is not None]
+        merged[tag.name] = replace(known, low=min(lows, default=None), high=max(highs, default=None))
+    return list(merged.values())
+
+
+def beyond(tag: Tag) -> Tag:
+    """The same tag with a range wider by `MARGIN` on each side.
+
+    >>> beyond(Tag("p", low=0.0, high=10.0)).high
+    12.5
+    """
+    extra = 2 * MARGIN * rules_scaling(tag)[1]
+    low = None if tag.low is None else tag.low - extra
+    return replace(tag, low=low, high=None if tag.high is None else tag.high + extra)
+
+
+def _filled(tag: Tag | None, group: Tag) -> Tag:
+    if tag is None:
+        return group
+    low = group.low if tag.low is None else tag.low
+    return replace(tag, low=low, high=group.high if tag.high is None else tag.high)

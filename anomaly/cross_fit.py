@@ -1,0 +1,79 @@
+"""Cross-fitting: every normal row gets a score from a model that was not fitted on it.
+
+Training error flatters: a line drawn through it is too low, and the first unseen hour alarms. With few rows a separate
+calibration block costs too much; so each contiguous block is scored once by a model fitted on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from anomaly.errors import TooFewRowsError
+from anomaly.scaling import Scaler
+from anomaly.scorers import Scorer, score_in_batches
+from anomaly.scorers.residuals import fit_whitening
+from anomaly.scorers.window_pca import WindowPca, fit_window_pca_model
+from anomaly.sensors import SensorLimits
+from anomaly.training_set import TrainingSet, TrainingWindows
+
+FEWEST = 60
+"""Normal windows needed to fit anything."""
+MOST = 20_000
+"""Windows a window-PCA is fitted on; of more, evenly spaced ones are taken."""
+
+
+def cross_fit_window_pca(
+    training: TrainingSet, scaler: Scaler, sensors: SensorLimits, length: int, explained: float
+) -> tuple[WindowPca, dict[str, Float[np.ndarray, " row"]]]:
+    """A window-PCA fitted on all normal rows, and the raw scores that unseen rows get, by asset.
+
+    Raises TooFewRowsError if fewer than `FEWEST` windows are wholly normal.
+    """
+    whole = enough(training.windows(scaler, sensors, length), training)
+    rounds: list[tuple[WindowPca, TrainingWindows]] = []
+    for fit, held_back in training.folds():
+        seen, left_out = fit.windows(scaler, sensors, length), held_back.windows(scaler, sensors, length)
+        if len(seen.assets) and len(left_out.assets):
+            rounds.append((_fit(seen, explained), left_out))
+    if not rounds:
+        raise TooFewRowsError(f"Normal rows of group {training.group} lie in one short stretch. Wait for more.")
+    errors = [_residual(model, left_out) for model, left_out in rounds]
+    whitening = fit_whitening(np.concatenate(errors), np.concatenate([left_out.mask for _, left_out in rounds]))
+    raws = [raw_by_asset(model.whitened(whitening), left_out) for model, left_out in rounds]
+    return _fit(whole, explained).whitened(whitening), _joined(raws)
+
+
+def raw_by_asset(scorer: Scorer, windows: TrainingWindows) -> dict[str, Float[np.ndarray, " row"]]:
+    """Raw scores of each asset, oldest first."""
+    raw = score_in_batches(scorer, windows.values, windows.mask).raw
+    assets = np.array(windows.assets, object)
+    return {asset: raw[assets == asset] for asset in dict.fromkeys(windows.assets)}
+
+
+def enough(windows: TrainingWindows, training: TrainingSet) -> TrainingWindows:
+    """The windows, or TooFewRowsError if they are too few to fit anything."""
+    if len(windows.assets) < FEWEST:
+        raise TooFewRowsError(
+            f"Group {training.group} has {len(windows.assets)} wholly normal windows in {training.rows} normal rows; "
+            f"{FEWEST} are needed. Wait for more running time, or import its history."
+        )
+    return windows
+
+
+def _fit(windows: TrainingWindows, explained: float) -> WindowPca:
+    step = -(-len(windows.assets) // MOST)
+    return fit_window_pca_model(windows.values[::step], windows.mask[::step], explained)
+
+
+def _residual(model: WindowPca, windows: TrainingWindows) -> Float[np.ndarray, "window time tag"]:
+    """Errors of a model on windows it was not fitted on, a thousand at a time."""
+    starts = range(0, len(windows.assets), 1024)
+    return np.concatenate([model.residual(windows.values[s : s + 1024], windows.mask[s : s + 1024])[0] for s in starts])
+
+
+def _joined(raws: Sequence[Mapping[str, Float[np.ndarray, " row"]]]) -> dict[str, Float[np.ndarray, " row"]]:
+    assets = dict.fromkeys(asset for raw in raws for asset in raw)
+    return {asset: np.concatenate([raw[asset] for raw in raws if asset in raw]) for asset in assets}
