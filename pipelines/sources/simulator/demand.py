@@ -41,7 +41,7 @@ def drive(
     slow = memory.wander("demand", noise[0], 700.0)
     clock = times / SECOND % DAY_S / DAY_S
     daily = np.sin(2.0 * np.pi * (clock - 0.3 - 0.004 * machine.index))
-    load = 0.5 + 0.42 * np.tanh(0.5 * daily + 0.6 * level + 0.4 * slow)
+    load = 0.5 + 0.42 * np.tanh(0.7 * daily + 0.8 * level + 0.5 * slow)
     second = np.tanh(0.8 * memory.wander("second", noise[1], 900.0))
     power, mode = _mode(machine, seconds, _pauses(seed, start, machine, seconds, faults), moving)
     ambient, water = weather(seed, times)
@@ -55,7 +55,7 @@ def weather(seed: int, times: Int64[np.ndarray, " tick"]) -> tuple[Array, Array]
     day = 2.0 * np.pi * (seconds % DAY_S / DAY_S - 0.38)
     hours = np.array([3.1, 5.3, 8.9, 14.7])
     slow = np.sin(2.0 * np.pi * (seconds[:, None] / 3600.0 % (hours * 10_000)) / hours + phases)
-    ambient = 19.0 + 4.5 * np.sin(day) + slow @ np.array([0.5, 0.7, 0.9, 0.8])
+    ambient = 19.0 + 4.5 * np.sin(day) + slow @ np.array([0.5, 0.6, 0.7, 0.6])
     water = 21.0 + 1.5 * np.sin(day - 0.5) + slow @ np.array([0.2, 0.5, -0.6, 0.4])
     return ambient, water
 

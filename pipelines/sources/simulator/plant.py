@@ -29,6 +29,9 @@ class Nameplate(NamedTuple):
     pauses: bool = False
 
 
+RAW_1 = {"belt": 1.9, "throughput": 320, "current": 58}
+RAW_2 = {"belt": 1.8, "throughput": 300, "current": 55}
+SHIPPING = {"belt": 1.3, "throughput": 150, "current": 34}
 NAMEPLATES = (
     Nameplate("utilities/cooling/pump-101", "Cooling pump 101", PUMP, {"flow": 180, "head": 4.2, "current": 62}),
     Nameplate("utilities/cooling/pump-102", "Cooling pump 102", PUMP, {"flow": 175, "head": 4.0, "current": 60}),
@@ -36,12 +39,9 @@ NAMEPLATES = (
     Nameplate("process/water/pump-201", "Process water pump 201", PUMP, {"flow": 90, "head": 5.5, "current": 41}),
     Nameplate("utilities/air/compressor-101", "Air compressor 101", COMPRESSOR, {"flow": 1450, "current": 235}),
     Nameplate("utilities/air/compressor-102", "Air compressor 102", COMPRESSOR, {"flow": 1200, "current": 198}),
-    Nameplate("handling/raw/conveyor-101", "Raw material conveyor 101", CONVEYOR,
-              {"belt": 1.9, "throughput": 320, "current": 58}, True),  # fmt: skip
-    Nameplate("handling/raw/conveyor-102", "Raw material conveyor 102", CONVEYOR,
-              {"belt": 1.8, "throughput": 300, "current": 55}),  # fmt: skip
-    Nameplate("handling/shipping/conveyor-201", "Shipping conveyor 201", CONVEYOR,
-              {"belt": 1.3, "throughput": 150, "current": 34}, True),  # fmt: skip
+    Nameplate("handling/raw/conveyor-101", "Raw material conveyor 101", CONVEYOR, RAW_1, True),
+    Nameplate("handling/raw/conveyor-102", "Raw material conveyor 102", CONVEYOR, RAW_2),
+    Nameplate("handling/shipping/conveyor-201", "Shipping conveyor 201", CONVEYOR, SHIPPING, True),
     Nameplate("utilities/steam/boiler-101", "Steam boiler 101", BOILER, {"steam": 10, "fuel": 760, "air": 8400}),
     Nameplate("utilities/steam/boiler-102", "Steam boiler 102", BOILER, {"steam": 8, "fuel": 610, "air": 6800}),
     Nameplate("process/drying/fan-301", "Dryer exhaust fan 301", FAN, {"flow": 14, "current": 88}),

@@ -59,12 +59,11 @@ def _pressure(drive: Drive, stress: Stress, memory: Memory, steam: Array) -> Arr
     """Drum pressure, bar: held by the burner, sags while the steam draw grows faster than the fire."""
     hot = memory.lag("hot", np.where(drive.power > 0.5, 1.0, 0.55), 200.0)
     draw = memory.lag("draw", steam, 60.0) - steam
-    return hot * (10.0 + 0.25 * drive.second - 0.12 * stress["leak"]) + 6.0 * draw
+    pressure: Array = hot * (10.0 + 0.25 * drive.second - 0.12 * stress["leak"]) + 6.0 * draw
+    return pressure
 
 
-def _flue(
-    drive: Drive, traits: Traits, stress: Stress, memory: Memory, fuel: Array, oxygen: Array
-) -> Array:
+def _flue(drive: Drive, traits: Traits, stress: Stress, memory: Memory, fuel: Array, oxygen: Array) -> Array:
     """Flue gas temperature, °C: climbs with firing and excess air, and as the tubes foul."""
     firing = np.where(drive.power > 0.5, 95.0 + 85.0 * fuel * traits["friction"] + 3.0 * oxygen, 60.0)
     faults = 14.0 * stress["fouling"] - 9.0 * stress["leak"] + 3.0 * stress["air_leak"]

@@ -33,8 +33,8 @@ def respond(drive: Drive, traits: Traits, stress: Stress, memory: Memory) -> Map
     header = 1.0 + moving * (6.3 + 0.5 * memory.lag("header", drive.second, 90.0) + 0.3 * drive.load)
     ratio = header ** (0.5 + 0.022 * stress["valve_leak"]) * traits["stages"] ** moving
     water = memory.lag("water", drive.water, 300.0)
-    between = water + moving * (9.0 + 6.0 * speed + 12.0 * stress["cooling_loss"] + 3.0 * stress["fouling"])
-    stage1 = _compressed(drive.ambient + 3.0, ratio) + 2.0 * stress["cooling_loss"]
+    between = water + moving * (9.0 + 6.0 * speed + 6.0 * stress["cooling_loss"] + 3.0 * stress["fouling"])
+    stage1 = _compressed(drive.ambient + 3.0, ratio) + 1.5 * stress["cooling_loss"]
     stage2 = _compressed(between, header / ratio) + moving * 11.0 * stress["valve_leak"]
     swept = speed * (1.0 - 0.035 * stress["valve_leak"] * moving) * (1.06 - 0.03 * ratio)
     work = traits["losses"] * swept * (np.log(header) + 0.35) / 2.4
@@ -63,7 +63,7 @@ def _compressed(celsius: Array, ratio: Array) -> Array:
 def _oil(drive: Drive, traits: Traits, stress: Stress, speed: Array, water: Array) -> Array:
     """Equilibrium temperature of the oil, °C."""
     friction = 24.0 * traits["friction"] * speed
-    return 0.4 * drive.ambient + 0.6 * water + friction + 4.0 * stress["bearing_wear"] + 5.0 * stress["cooling_loss"]
+    return 0.4 * drive.ambient + 0.6 * water + friction + 4.0 * stress["bearing_wear"] + 3.0 * stress["cooling_loss"]
 
 
 def _oil_pressure(traits: Traits, stress: Stress, speed: Array, oil: Array) -> Array:

@@ -12,7 +12,7 @@ from pipelines.sources.simulator.machine import Drive, MachineKind, Sensor, Stre
 SENSORS = (
     Sensor("drive_speed", "rpm", 0, 1800, 2.5, 1.0, "Motor speed"),
     Sensor("belt_speed", "m/s", 0, 1.5, 0.003, 0.001, "Belt speed at the tail", rating="belt"),
-    Sensor("throughput", "t/h", 0, 1.6, 0.008, 0.001, "Belt scale before the head", rating="throughput"),
+    Sensor("throughput", "t/h", 0, 1.6, 0.01, 0.001, "Belt scale before the head", rating="throughput"),
     Sensor("belt_tension", "kN", 0, 60, 0.22, 0.05, "Tension at the drive pulley"),
     Sensor("motor_current", "A", 0, 1.6, 0.006, 0.001, "Motor current", rating="current"),
     Sensor("motor_temp", "°C", -20, 155, 0.35, 0.1, "Motor winding temperature"),
@@ -27,11 +27,11 @@ BELT_TICKS = 6
 
 def respond(drive: Drive, traits: Traits, stress: Stress, memory: Memory) -> Mapping[str, Array]:
     """True quantities of one conveyor over an hour."""
-    speed = memory.lag("speed", drive.power * (0.7 + 0.28 * drive.load), 12.0)
-    belt = speed * (1.0 - 0.022 * stress["belt_slip"])
-    feed = drive.power * (0.35 + 0.6 * drive.load) * (1.0 + 0.1 * drive.second)
+    speed = memory.lag("speed", drive.power * (0.76 + 0.2 * drive.load), 12.0)
+    belt = speed * (1.0 - 0.025 * stress["belt_slip"])
+    feed = drive.power * (0.4 + 0.5 * drive.load + 0.05 * drive.second)
     scale = memory.delay("transport", feed, BELT_TICKS) * (1.0 - 0.07 * stress["blockage"])
-    filled = memory.lag("filled", feed / np.maximum(belt, 0.3), 40.0) + 0.07 * stress["blockage"]
+    filled = memory.lag("filled", feed / np.maximum(belt, 0.3), 40.0) + 0.16 * stress["blockage"]
     tension = _tension(drive, traits, stress, filled, speed)
     torque = traits["losses"] * tension / 30.0
     gear = 24.0 * traits["friction"] * speed * (0.5 + 0.5 * torque)
@@ -45,10 +45,10 @@ def respond(drive: Drive, traits: Traits, stress: Stress, memory: Memory) -> Map
         "motor_current": traits["current"] * (0.25 * np.minimum(1.0, 4.0 * speed) + 0.7 * torque),
         "motor_temp": memory.lag("motor", hall + 5.0 + heat * np.minimum(1.0, speed), 220.0),
         "gearbox_temp": memory.lag(
-            "gearbox", hall + 4.0 + gear + 7.0 * stress["bearing_wear"] + 3.0 * stress["overheating"], 180.0
+            "gearbox", hall + 4.0 + gear + 4.0 * stress["bearing_wear"] + 3.0 * stress["overheating"], 180.0
         ),
         "pulley_temp": memory.lag(
-            "pulley", hall + 12.0 * speed * (0.6 + 0.4 * torque) + 6.0 * stress["belt_slip"], 150.0
+            "pulley", hall + 12.0 * speed * (0.6 + 0.4 * torque) + 4.0 * stress["belt_slip"], 150.0
         ),
         "gearbox_vibration": _vibration(drive, traits, stress, speed, torque),
         "hall_temp": hall,
@@ -58,9 +58,10 @@ def respond(drive: Drive, traits: Traits, stress: Stress, memory: Memory) -> Map
 def _tension(drive: Drive, traits: Traits, stress: Stress, filled: Array, speed: Array) -> Array:
     """Pull at the drive pulley, kN: pre-tension, then friction of belt and load and the lift of the load."""
     moving = np.minimum(1.0, 5.0 * speed)
-    friction = 9.0 * traits["system"] * (1.0 + 0.06 * drive.second) + 2.2 * stress["misalignment"]
+    friction = 9.0 * traits["system"] * (1.0 + 0.06 * drive.second) + 3.0 * stress["misalignment"]
     slip = 1.0 - 0.05 * stress["belt_slip"]
-    return 4.0 + moving * slip * (friction + 14.0 * filled) + 0.12 * drive.rough[0] * moving
+    tension: Array = 4.0 + moving * slip * (friction + 14.0 * filled) + 0.12 * drive.rough[0] * moving
+    return tension
 
 
 def _vibration(drive: Drive, traits: Traits, stress: Stress, speed: Array, torque: Array) -> Array:
@@ -68,7 +69,8 @@ def _vibration(drive: Drive, traits: Traits, stress: Stress, speed: Array, torqu
     moving = np.minimum(1.0, speed)
     faults = 0.75 * stress["bearing_wear"] + 0.4 * stress["misalignment"] + 0.15 * stress["blockage"]
     mesh = 0.9 * traits["balance"] * speed**2 + 0.7 * torque * speed
-    return 0.05 + mesh + faults * moving + 0.02 * np.abs(drive.rough[1]) * moving
+    vibration: Array = 0.05 + mesh + faults * moving + 0.02 * np.abs(drive.rough[1]) * moving
+    return vibration
 
 
 CONVEYOR = MachineKind(

@@ -27,11 +27,11 @@ def respond(drive: Drive, traits: Traits, stress: Stress, memory: Memory) -> Map
     """True quantities of one fan over an hour."""
     speed = memory.lag("speed", drive.power * (0.68 + 0.3 * drive.load), 25.0)
     wanted = memory.lag("damper", 72.0 + 12.0 * drive.load + 5.0 * drive.second, 40.0)
-    damper = wanted - 7.0 * stress["valve_stuck"]
+    damper = wanted - 16.0 * stress["valve_stuck"]
     flow, pressure = _flow(drive, traits, stress, speed, damper)
     shaft = traits["losses"] * (0.75 * flow * pressure + (0.3 + 0.02 * stress["bearing_wear"]) * speed**3)
-    heat = 48.0 * traits["losses"] * shaft**1.5 * (1.0 + 0.18 * stress["overheating"])
-    friction = 25.0 * speed * traits["friction"] + 8.0 * stress["bearing_wear"] + 2.0 * stress["imbalance"]
+    heat = 42.0 * traits["losses"] * shaft * (1.0 + 0.3 * stress["overheating"])
+    friction = 25.0 * speed * traits["friction"] + 4.5 * stress["bearing_wear"] + 2.0 * stress["imbalance"]
     inlet = memory.lag("inlet", drive.ambient + 1.5, 180.0)
     vibration = 0.05 + (1.8 * traits["balance"] + 0.75 * stress["imbalance"]) * speed**2
     vibration = vibration + 0.5 * (1.0 - damper / 100.0) * speed + 0.02 * np.abs(drive.rough[1]) * speed
@@ -42,7 +42,7 @@ def respond(drive: Drive, traits: Traits, stress: Stress, memory: Memory) -> Map
         "static_pressure": 2200.0 * pressure,
         "motor_current": traits["current"] * (0.2 * np.minimum(1.0, 4.0 * speed) + 0.8 * shaft),
         "winding_temp": memory.lag("winding", drive.ambient + 6.0 + heat, 220.0),
-        "bearing_temp": memory.lag("bearing", inlet + friction + 4.0 * stress["overheating"], 160.0),
+        "bearing_temp": memory.lag("bearing", inlet + friction + 2.2 * stress["overheating"], 160.0),
         "inlet_temp": inlet,
         "vibration_de": vibration + 0.7 * stress["bearing_wear"] * speed,
         "vibration_nde": 0.75 * vibration + 0.4 * stress["bearing_wear"] * speed,
@@ -52,8 +52,8 @@ def respond(drive: Drive, traits: Traits, stress: Stress, memory: Memory) -> Map
 def _flow(drive: Drive, traits: Traits, stress: Stress, speed: Array, damper: Array) -> tuple[Array, Array]:
     """Fan curve p = 1.2 n² − 0.3 Q² against damper, filter and duct; flow and static pressure, rated."""
     throttle = 0.12 * (80.0 / damper) ** 2
-    duct = 0.62 * traits["system"] * (1.0 + 0.08 * drive.second + 0.16 * stress["blockage"])
-    wheel = 1.2 * (1.0 - 0.05 * stress["fouling"])
+    duct = 0.62 * traits["system"] * (1.0 + 0.05 * drive.second + 0.2 * stress["blockage"])
+    wheel = 1.2 * (1.0 - 0.12 * stress["fouling"])
     density = 293.0 / (273.0 + drive.ambient)
     flow = speed * np.sqrt(wheel / (0.3 + throttle + duct)) * (1.0 + 0.004 * drive.rough[0])
     return flow, density * duct * flow**2

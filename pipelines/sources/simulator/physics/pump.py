@@ -29,13 +29,13 @@ def respond(drive: Drive, traits: Traits, stress: Stress, memory: Memory) -> Map
     supply = 1.9 + 0.12 * memory.lag("supply", drive.second, 120.0) - 0.25 * stress["cavitation"]
     flow, suction, head = _flow(drive, traits, stress, speed, supply)
     shaft = _shaft_power(traits, stress, speed, flow, head)
-    fluid = memory.lag("fluid", drive.water + 3.0 * drive.load, 400.0)
-    heat = 45.0 * traits["losses"] * shaft**1.5
-    friction = 27.0 * speed * traits["friction"] + 9.0 * stress["bearing_wear"] + 2.0 * stress["imbalance"]
+    fluid = memory.lag("fluid", drive.water + 2.0 * drive.load, 240.0)
+    heat = 40.0 * traits["losses"] * shaft
+    friction = 27.0 * speed * traits["friction"] + 5.5 * stress["bearing_wear"] + 2.0 * stress["imbalance"]
     vibration = _vibration(drive, traits, stress, speed, flow)
     return {
         "speed": 3000.0 * speed,
-        "flow": memory.lag("flow", flow - 0.05 * stress["leak"] * np.minimum(flow, 1.0), 12.0) * traits["flow"],
+        "flow": memory.lag("flow", flow - 0.1 * stress["leak"] * np.minimum(flow, 1.0), 12.0) * traits["flow"],
         "suction_pressure": suction,
         "discharge_pressure": suction + traits["head"] * head,
         "motor_current": traits["current"] * (0.22 * np.minimum(1.0, 4.0 * speed) + 0.75 * shaft),
@@ -47,13 +47,11 @@ def respond(drive: Drive, traits: Traits, stress: Stress, memory: Memory) -> Map
     }
 
 
-def _flow(
-    drive: Drive, traits: Traits, stress: Stress, speed: Array, supply: Array
-) -> tuple[Array, Array, Array]:
+def _flow(drive: Drive, traits: Traits, stress: Stress, speed: Array, supply: Array) -> tuple[Array, Array, Array]:
     """Where the pump curve H = 1.25 n² − 0.35 Q² meets the system curve; flow, suction (bar) and head (rated)."""
-    resistance = 0.45 * traits["system"] * (1.0 + 0.12 * drive.second) * (1.0 - 0.10 * stress["leak"])
-    strainer = 0.06 + 0.045 * stress["blockage"]
-    loss = 1.0 - 0.05 * stress["cavitation"] - 0.05 * stress["fouling"]
+    resistance = 0.45 * traits["system"] * (1.0 + 0.12 * drive.second) * (1.0 - 0.2 * stress["leak"])
+    strainer = 0.06 + 0.055 * stress["blockage"]
+    loss = 1.0 - 0.05 * stress["cavitation"] - 0.08 * stress["fouling"]
     lift = np.maximum(1.25 * loss * speed**2 - 0.2, 0.0)
     flow = np.sqrt(lift / (0.35 + resistance + strainer)) * (1.0 + 0.003 * drive.rough[0] * (lift > 0))
     suction = supply - traits["head"] * strainer * flow**2
@@ -63,15 +61,17 @@ def _flow(
 def _shaft_power(traits: Traits, stress: Stress, speed: Array, flow: Array, head: Array) -> Array:
     """Hydraulic power plus losses, 1.0 at nameplate."""
     drag = 0.25 + 0.02 * stress["bearing_wear"] + 0.05 * stress["fouling"]
-    return traits["losses"] * (0.8 * flow * head + drag * speed**3)
+    power: Array = traits["losses"] * (0.8 * flow * head + drag * speed**3)
+    return power
 
 
 def _vibration(drive: Drive, traits: Traits, stress: Stress, speed: Array, flow: Array) -> Array:
     """RMS velocity at the drive end, mm/s: grows with speed squared and away from the best-efficiency flow."""
     off_best = np.abs(flow - 1.05 * speed)
     bubbles = stress["cavitation"] * np.minimum(1.0, speed) * (0.7 + 0.15 * drive.rough[1])
-    residual = 1.6 * traits["balance"] + 0.7 * stress["imbalance"] + 0.15 * stress["blockage"]
-    return 0.05 + residual * speed**2 + 0.8 * off_best + bubbles
+    residual = 1.6 * traits["balance"] + 0.8 * stress["imbalance"] + 0.15 * stress["blockage"]
+    total: Array = 0.05 + residual * speed**2 + 0.8 * off_best + bubbles
+    return total
 
 
 PUMP = MachineKind(
