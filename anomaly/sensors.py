@@ -1,0 +1,119 @@
+"""Is it the machine or the sensor? Instrument faults of each tag at each row: causal, pure, of finite memory."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from anomaly import rolling
+from anomaly.domain import Quality, Samples, SensorFault
+from anomaly.sensor_limits import (
+    FLAT_ROWS,
+    HORIZON,
+    NOISE_COUNT,
+    NOISE_ROWS,
+    Features,
+    SensorLimits,
+    default_limits,
+    features,
+    fit_limits,
+)
+from anomaly.unit_jump import unit_jumps
+
+__all__ = ["HORIZON", "SensorLimits", "check", "default_limits", "fit_limits"]
+
+BURST_ROWS = 24
+BURST = 3
+"""So many spikes within 24 rows are a loose contact: the tag is not believed until they are out of sight."""
+TOGETHER = 3
+"""Rows within which strange moves of several tags are one event, and so the machine's, not a sensor's."""
+
+
+def check(samples: Samples, limits: SensorLimits) -> UInt8[np.ndarray, "row tag"]:
+    """`SensorFault` of each tag of the samples at each row, from the last 48 rows since the last restart.
+
+    Strange moves (spike, noise, flat) are a sensor's only if hardly another tag makes them at the same time: what all
+    tags do, the machine does. Where several faults hold, the most telling one is given: bad quality, missing, unit
+    jump, out of range, stuck, spike, flat, noise. Tags without limits are only checked for bad quality.
+    """
+    limits = limits.of(samples.tags)
+    out = np.zeros(samples.values.shape, dtype=np.uint8)
+    edges = [0, *(np.flatnonzero(samples.restart[1:]) + 1).tolist(), len(samples)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start, stop in pairwise(edges):
+            if stop > start:
+                _check_segment(samples, slice(start, stop), limits, out[start:stop])
+    return out
+
+
+def _check_segment(samples: Samples, rows: slice, limits: SensorLimits, out: UInt8[np.ndarray, "row tag"]) -> None:
+    """Verdicts of consecutive rows, the weakest written first."""
+    seen = samples.mask[rows] & np.isfinite(samples.values[rows])
+    quality = samples.quality[rows]
+    found = features(np.where(seen, samples.values[rows], np.nan))
+    jumped = found.jump > limits.step
+    out[seen & _alone(_noisy(found, limits))] = SensorFault.NOISE
+    stuck = (limits.stuck_rows > 0) & (rolling.run_length(found.filled) >= limits.stuck_rows)
+    out[seen & _flat(found, limits, stuck)] = SensorFault.FLAT
+    out[seen & _spikes(jumped)] = SensorFault.SPIKE
+    out[seen & stuck & ~_at_rest(found, limits, stuck)] = SensorFault.STUCK
+    out[(found.seen < limits.low) | (found.seen > limits.high)] = SensorFault.OUT_OF_RANGE
+    out[unit_jumps(found, _alone(jumped), limits)] = SensorFault.UNIT_JUMP
+    out[_missing(seen, limits)] = SensorFault.MISSING
+    out[quality == Quality.BAD] = SensorFault.BAD_QUALITY
+
+
+def _alone(strange: Bool[np.ndarray, "row tag"]) -> Bool[np.ndarray, "row tag"]:
+    """Strange where, in these three rows, hardly another tag is: one of up to 15, two of up to 31, …"""
+    together = (rolling.trailing_count(strange, TOGETHER) > 0).sum(axis=1)
+    verdict: np.ndarray = strange & (together <= 1 + strange.shape[1] // 16)[:, None]
+    return verdict
+
+
+def _spikes(jumped: Bool[np.ndarray, "row tag"]) -> Bool[np.ndarray, "row tag"]:
+    """Implausible steps, and the rows after a burst of them. A new level is believed once it fills the median."""
+    if not jumped.any():
+        return jumped
+    spike = _alone(jumped)
+    begins = spike.copy()
+    begins[1:] &= ~spike[:-1]
+    return spike | (rolling.trailing_count(begins, BURST_ROWS) >= BURST)
+
+
+def _noisy(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row tag"]:
+    """Most of the last rows jump about more than is plausible; noise may grow in proportion to the level."""
+    usual = np.fmax(np.abs(limits.usual_low), np.abs(limits.usual_high))
+    grown = np.fmax(1.0, np.abs(found.level) / np.where(usual > 0, usual, np.nan))
+    rough = found.curvature > limits.noise * grown
+    verdict: np.ndarray = rolling.trailing_count(rough, NOISE_ROWS) >= NOISE_COUNT
+    return verdict
+
+
+def _flat(found: Features, limits: SensorLimits, stuck: Bool[np.ndarray, "row tag"]) -> Bool[np.ndarray, "row tag"]:
+    """Hardly any movement over 24 rows where there always is some, unless other tags have gone quiet too."""
+    extent = rolling.trailing_max(found.filled, FLAT_ROWS) - rolling.trailing_min(found.filled, FLAT_ROWS)
+    whole = rolling.trailing_count(np.isfinite(found.filled), FLAT_ROWS) == FLAT_ROWS
+    flat = whole & (extent < limits.flat)
+    quiet = (flat | stuck).sum(axis=1)
+    verdict: np.ndarray = flat & (quiet <= 1 + flat.shape[1] // 16)[:, None]
+    return verdict
+
+
+def _at_rest(found: Features, limits: SensorLimits, stuck: Bool[np.ndarray, "row tag"]) -> Bool[np.ndarray, "row tag"]:
+    """Stuck at exactly 0 together with at least half of the tags that are checked: a machine that stands still."""
+    zero: np.ndarray = stuck & (found.filled == 0)
+    count = zero.sum(axis=1)
+    many = (count >= 2) & (2 * count >= np.count_nonzero(limits.stuck_rows))
+    verdict: np.ndarray = zero & many[:, None]
+    return verdict
+
+
+def _missing(seen: Bool[np.ndarray, "row tag"], limits: SensorLimits) -> Bool[np.ndarray, "row tag"]:
+    """Not seen for too many rows in which other tags were; if all are away it is the data path, not a sensor."""
+    if seen.all():
+        return np.zeros_like(seen)
+    away = np.where(~seen & seen.any(axis=1, keepdims=True), 1.0, np.nan)
+    verdict: np.ndarray = (limits.missing_rows > 0) & (rolling.run_length(away) >= limits.missing_rows)
+    return verdict

@@ -1,0 +1,122 @@
+"""A sensor that all at once speaks another unit: °F for °C, psi for bar, a lost decimal point."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from anomaly import rolling
+from anomaly.sensor_limits import Features, SensorLimits
+
+REMEMBER = 36
+"""Rows for which a jump explains what follows it."""
+LASTING = 24
+"""Rows a value must keep to another unit's normal range to be told without having seen the jump."""
+
+
+class Conversion(NamedTuple):
+    """wrong = factor · right + offset. `lasting`: unlikely enough for a process to be told from the level alone."""
+
+    factor: float
+    offset: float = 0.0
+    lasting: bool = True
+
+
+_DECIMAL = tuple(Conversion(factor) for factor in (10, 0.1, 100, 0.01, 1000, 0.001))
+_TEMPERATURE = (
+    Conversion(1.8, 32),
+    Conversion(1 / 1.8, -32 / 1.8),
+    Conversion(1, 273.15),
+    Conversion(1, -273.15),
+)
+_PRESSURE = tuple(Conversion(factor) for factor in (14.5038, 1 / 14.5038, 6.89476, 1 / 6.89476, 1e5, 1e-5, 1e6, 1e-6))
+_VIBRATION = (
+    *(Conversion(factor) for factor in (25.4, 1 / 25.4, 1000, 0.001)),
+    *(Conversion(factor, lasting=False) for factor in (9.80665, 1 / 9.80665, 10, 0.1, 100, 0.01)),
+)
+"""A failing machine really shakes ten times as much, and a stopped one a hundredth."""
+_FLOW = tuple(Conversion(factor) for factor in (60, 1 / 60, 3.6, 1 / 3.6, 16.6667, 0.06, 3.78541, 0.264172))
+_FAMILIES: dict[tuple[str, ...], tuple[Conversion, ...]] = {
+    ("°c", "c", "degc", "°f", "f", "degf", "k"): _TEMPERATURE + _DECIMAL,
+    ("bar", "mbar", "pa", "kpa", "mpa", "psi", "barg", "bara"): _PRESSURE + _DECIMAL,
+    ("mm/s", "in/s", "m/s", "g", "m/s²", "m/s2", "mm", "µm", "um"): _VIBRATION,
+    ("l/min", "l/s", "m³/h", "m3/h", "m³/min", "m3/min", "gpm", "l/h", "m³/s", "m3/s"): _FLOW + _DECIMAL,
+}
+
+
+def conversions(unit: str) -> tuple[Conversion, ...]:
+    """Mistakes that happen with values of a unit; decimal ones for any.
+
+    >>> conversions("°C")[0]
+    Conversion(factor=1.8, offset=32, lasting=True)
+    """
+    return next((found for units, found in _FAMILIES.items() if unit.strip().lower() in units), _DECIMAL)
+
+
+def unit_jumps(
+    found: Features, jumped: Bool[np.ndarray, "row tag"], limits: SensorLimits
+) -> Bool[np.ndarray, "row tag"]:
+    """Where values outside the learned range are normal ones in another unit.
+
+    Told either from a jump (`jumped`, at most 36 rows back) that took the level before it to its value in that unit, or
+    from the level alone: the last 24 rows keep to the normal range in that unit, with the noise that goes with it.
+    """
+    width = limits.usual_high - limits.usual_low
+    far = _outside(found.seen, limits, 0.5 * width, 1.5)
+    out = np.zeros(far.shape, dtype=bool)
+    for tag in np.flatnonzero(far.any(axis=0)).tolist():
+        out[:, tag] = far[:, tag] & _tag_jumps(found, jumped, limits, tag)
+    return out
+
+
+def _outside(
+    values: Float[np.ndarray, "row tag"], limits: SensorLimits, margin: Float[np.ndarray, " tag"], ratio: float
+) -> Bool[np.ndarray, "row tag"]:
+    """Clearly beyond the normal range: by the margin, or (where the range is positive) by the ratio below it."""
+    low, high = limits.usual_low, limits.usual_high
+    below = np.where(low > 0, np.maximum(low - margin, low / ratio), low - margin)
+    verdict: np.ndarray = (values > high + margin) | (values < below)
+    return verdict
+
+
+def _tag_jumps(
+    found: Features, jumped: Bool[np.ndarray, "row tag"], limits: SensorLimits, tag: int
+) -> Bool[np.ndarray, " row"]:
+    """The verdict of one tag, for all its conversions."""
+    one = slice(tag, tag + 1)
+    seen, low, high = found.seen[:, one], limits.usual_low[tag], limits.usual_high[tag]
+    slack = 0.25 * (high - low)
+    last = rolling.last_row(jumped[:, one])
+    recent = np.arange(len(seen))[:, None] - last <= REMEMBER
+    level = np.where(recent, np.take_along_axis(found.level[:, one], np.maximum(last, 0), 0), np.nan)
+    level = np.where((level >= low - slack) & (level <= high + slack), level, np.nan)
+    roughness = rolling.trailing_sum(found.curvature[:, one], LASTING) / LASTING
+    out = np.zeros(seen.shape, dtype=bool)
+    for conversion in conversions(limits.units[tag]):
+        right = (seen - conversion.offset) / conversion.factor
+        near = np.abs(right - level) <= np.maximum(slack, 0.05 * np.abs(level))
+        out |= near
+        if conversion.lasting:
+            out |= _lasting(right, roughness / abs(conversion.factor), low, high, limits.usual_noise[tag], conversion)
+    return out[:, 0]
+
+
+def _lasting(
+    right: Float[np.ndarray, "row 1"],
+    roughness: Float[np.ndarray, "row 1"],
+    low: float,
+    high: float,
+    usual_noise: float,
+    conversion: Conversion,
+) -> Bool[np.ndarray, "row 1"]:
+    """Where the last 24 rows, read in the other unit, are all normal and as noisy as normal."""
+    slack = 0.1 * (high - low)
+    inside = (right >= low - slack) & (right <= high + slack)
+    keeps: np.ndarray = (rolling.trailing_count(inside, LASTING) >= LASTING // 2) & (
+        rolling.trailing_count(np.isfinite(right) & ~inside, LASTING) == 0
+    )
+    if usual_noise > 0 and not 0.2 < conversion.factor < 5:  # else: no noise to compare, or factor too small to tell
+        keeps &= (roughness > usual_noise / 3) & (roughness < usual_noise * 3)
+    return keeps

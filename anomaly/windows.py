@@ -1,0 +1,161 @@
+"""Samples → windows: `sliding` over arrays for training and evaluation, `WindowBuffer` in front of it when live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64, UInt8
+
+from anomaly.domain import Quality, Samples, SensorFault, State, Tag, Windows
+from anomaly.errors import DataError
+from anomaly.sensors import SensorLimits, check
+
+BEFORE = np.iinfo(np.int64).min
+"""Index of a row before every row: never seen."""
+
+
+def take_rows(samples: Samples, rows: slice | Bool[np.ndarray, " row"]) -> Samples:
+    """The same samples, only those rows, in the same order. Restart flags stay as they are."""
+    return Samples(
+        asset=samples.asset,
+        tags=samples.tags,
+        times=samples.times[rows],
+        values=samples.values[rows],
+        mask=samples.mask[rows],
+        quality=samples.quality[rows],
+        restart=samples.restart[rows],
+        readings=samples.readings[rows],
+    )
+
+
+def join_samples(parts: Sequence[Samples]) -> Samples:
+    """Blocks of one asset, oldest first, as one. Fails with DataError if assets or tags differ, or none is given."""
+    if not parts or any((part.asset, part.tags) != (parts[0].asset, parts[0].tags) for part in parts):
+        raise DataError(
+            f"cannot join samples of {sorted({part.asset for part in parts})}: one asset, same tags expected"
+        )
+    return Samples(
+        asset=parts[0].asset,
+        tags=parts[0].tags,
+        times=np.concatenate([part.times for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+        mask=np.concatenate([part.mask for part in parts]),
+        quality=np.concatenate([part.quality for part in parts]),
+        restart=np.concatenate([part.restart for part in parts]),
+        readings=np.concatenate([part.readings for part in parts]),
+    )
+
+
+class WindowBuffer:
+    """The last `memory` samples of one asset: all that windows yet to come can need.
+
+    With `memory` ≥ `sensors.HORIZON` + window length, `sliding` over what `push` returns gives, for the new rows,
+    exactly the windows it would give over everything ever pushed.
+    """
+
+    def __init__(self, memory: int) -> None:
+        if memory < 1:
+            raise DataError(f"a window buffer must keep at least 1 row, not {memory}")
+        self._memory = memory
+        self._kept: Samples | None = None
+
+    def push(self, samples: Samples) -> tuple[Samples, int]:
+        """Kept rows followed by the new ones, and the index of the first new row."""
+        together = samples if self._kept is None else join_samples([self._kept, samples])
+        kept = take_rows(together, slice(max(0, len(together) - self._memory), None))
+        self._kept = join_samples([kept])  # a copy: a view would keep the whole block alive
+        return together, len(together) - len(samples)
+
+
+def sliding(
+    samples: Samples, first: int, length: int, tags: tuple[str, ...], limits: SensorLimits, mode: Tag | None
+) -> Windows:
+    """The window of `length` rows ending at each row ≥ `first`, of the given tags; one with a sensor fault is masked.
+
+    Rows before a restart belong to no later window: such windows are padded on the left with masked rows and are
+    `WARMING_UP`. The machine is `OFF` if the last known value of `mode` in the window is not one of `mode.running`;
+    if any row of the window was not running, it is `WARMING_UP` too. A mode not known yet counts as running. Values are
+    0 where masked. A tag the samples do not have is masked, with fault `MISSING`. The arrays may be read-only views.
+    """
+    if length < 1 or not 0 <= first <= len(samples):
+        raise DataError(f"windows of {length} rows from row {first} of {len(samples)}: length ≥ 1, 0 ≤ first ≤ rows")
+    values, mask, faults = _believed(samples, tags, limits)
+    begin = samples.restart.copy()
+    begin[:1] = True
+    ends = np.arange(len(samples)) + np.cumsum(begin) * (length - 1)
+    return Windows(
+        tags=tags,
+        assets=(samples.asset,) * (len(samples) - first),
+        times=samples.times[first:],
+        values=_cut(_spread(values, ends), ends[first:], length),
+        mask=_cut(_spread(mask, ends), ends[first:], length),
+        faults=faults[first:],
+        state=_states(samples, begin, first, length, mode),
+        readings=samples.readings[first:],
+    )
+
+
+def _believed(
+    samples: Samples, tags: tuple[str, ...], limits: SensorLimits
+) -> tuple[Float[np.ndarray, "row tag"], Bool[np.ndarray, "row tag"], UInt8[np.ndarray, "row tag"]]:
+    """Values (0 where masked), mask and faults of the wanted tags."""
+    verdicts = check(samples, limits)
+    values = np.zeros((len(samples), len(tags)))
+    mask = np.zeros(values.shape, dtype=bool)
+    faults = np.full(values.shape, SensorFault.MISSING, dtype=np.uint8)
+    wanted = [column for column, tag in enumerate(tags) if tag in samples.tags]
+    source = [samples.tags.index(tags[column]) for column in wanted]
+    faults[:, wanted] = verdicts[:, source]
+    mask[:, wanted] = (
+        samples.mask[:, source] & (verdicts[:, source] == SensorFault.NONE) & np.isfinite(samples.values[:, source])
+    )
+    values[:, wanted] = samples.values[:, source]
+    return np.where(mask, values, 0.0), mask, faults
+
+
+def _spread(rows: np.ndarray, ends: Int64[np.ndarray, " row"]) -> np.ndarray:
+    """Rows at their `ends` in a longer array, blank (0, False) rows before each restart."""
+    out = np.zeros((int(ends[-1]) + 1 if len(ends) else 0, rows.shape[1]), dtype=rows.dtype)
+    out[ends] = rows
+    return out
+
+
+def _cut(rows: np.ndarray, ends: Int64[np.ndarray, " window"], length: int) -> np.ndarray:
+    """The `length` rows up to each of `ends`: (window, time, tag). No copy if the ends follow one another."""
+    if not len(ends):
+        return np.zeros((0, length, rows.shape[1]), dtype=rows.dtype)
+    views = np.moveaxis(np.lib.stride_tricks.sliding_window_view(rows, length, axis=0), 2, 1)
+    starts = ends - (length - 1)
+    if starts[-1] - starts[0] == len(starts) - 1:
+        return views[starts[0] : starts[-1] + 1]
+    picked: np.ndarray = views[starts]
+    return picked
+
+
+def _states(
+    samples: Samples, begin: Bool[np.ndarray, " row"], first: int, length: int, mode: Tag | None
+) -> tuple[State, ...]:
+    """State of the window ending at each row ≥ `first`."""
+    rows = np.arange(len(samples))
+    since = np.maximum.accumulate(np.where(begin, rows, 0))
+    start = np.maximum(rows - (length - 1), since)
+    known, stopped = _mode_rows(samples, mode)
+    last_known = np.maximum.accumulate(np.where(known, rows, BEFORE))
+    last_stopped = np.maximum.accumulate(np.where(stopped, rows, BEFORE))
+    off = (last_known >= start) & (last_known == last_stopped)
+    warming = (rows - since < length - 1) | (last_stopped >= start)
+    return tuple(
+        State.OFF if is_off else State.WARMING_UP if is_warming else State.OK
+        for is_off, is_warming in zip(off[first:].tolist(), warming[first:].tolist(), strict=True)
+    )
+
+
+def _mode_rows(samples: Samples, mode: Tag | None) -> tuple[Bool[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
+    """Where the mode is known, and where it is known not to be a running one."""
+    if mode is None or mode.name not in samples.tags or not mode.running:
+        nowhere = np.zeros(len(samples), dtype=bool)
+        return nowhere, nowhere
+    column = samples.tags.index(mode.name)
+    known = samples.mask[:, column] & (samples.quality[:, column] < Quality.BAD)
+    return known, known & ~np.isin(samples.values[:, column], mode.running)
