@@ -80,6 +80,16 @@ class Database:
             self.close()
             raise
 
+    @classmethod
+    def empty(cls, schema: Schema) -> Database:
+        """A database in memory with the schema's tables and nothing in them: what a missing file answers."""
+        database = cls.__new__(cls)
+        database.path, database._schema, database._patience_s = Path(":memory:"), schema, 0.0
+        database._lock = threading.RLock()
+        database._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        database._connection.executescript(schema.script)
+        return database
+
     def close(self) -> None:
         """Close the connection. Idempotent."""
         with self._lock:
