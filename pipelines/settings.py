@@ -1,0 +1,147 @@
+"""One settings tree, read once at the entry: `plantwatch.toml` < environment `PLANTWATCH_…` < secret files < flags.
+
+The file may group names in tables: `[dashboard] port = 8501` is `dashboard_port = 8501`. Everything that is wrong is
+told at once, each with its source, what came, what was expected and, for an unknown name, the nearest known one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
+
+from anomaly.domain import SECOND
+from anomaly.episode_policy import Density, EpisodePolicy
+from anomaly.errors import ConfigurationError
+from pipelines.settings_sources import (
+    PREFIX,
+    config_path,
+    default_data_dir,
+    known_timezone,
+    read_settings_file,
+    secrets_dir,
+    tell,
+    unknown,
+)
+
+_WEAK: Final = frozenset({"admin", "password", "my-token", "changeme", "secret"})
+_FILE: Final = "_from_file"
+
+
+class Settings(BaseSettings):
+    """What an installation chooses. `Settings(config=FILE, **flags)`: a flag of None is not given.
+
+    Raises ConfigurationError that names every mistake.
+    """
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """Folder of the embedded log, the historian, the models and `plant.toml`."""
+    plant: Path | None = None
+    """Plant file; without it `plant.toml` in the data folder, if there is one, else what the data shows."""
+    timezone: str | None = None
+    """IANA name, for people and for naive times in files; without it the plant file's."""
+    partitions: int = Field(4, ge=1, le=1024)
+    """Partitions of the embedded log, fixed when it is made: the largest number of workers that can share it."""
+    log_retention_hours: float = Field(7 * 24, gt=0)
+    historian_retention_days: float = Field(400, gt=0)
+    dashboard_host: str = Field("127.0.0.1", min_length=1)
+    dashboard_port: int = Field(8501, ge=1, le=65535)
+    webhook_url: HttpUrl | None = None
+    webhook_secret: SecretStr | None = None
+    """Key of the signature (HMAC-SHA256) on webhooks, at least 16 characters."""
+    webhook_secret_file: Path | None = None
+    """File that holds it, instead."""
+    alert_rows: int = Field(6, ge=1)
+    """So many rows over the line, of the last `alert_of_rows`, raise a process alert."""
+    alert_of_rows: int = Field(10, ge=1)
+    alert_clear_rows: int = Field(12, ge=2)
+    """At most one of so many rows over `alert_clear_line` clears it."""
+    alert_clear_line: float = Field(0.8, ge=0, le=1)
+    alert_min_duration_s: float = Field(0, ge=0)
+    """A process alert is raised no sooner than so long after its onset, seconds."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __init__(self, *, config: Path | None = None, **flags: Any) -> None:
+        given = {name: value for name, value in flags.items() if value is not None}
+        path = config_path(config)
+        from_file = read_settings_file(path) if path else {}
+        wrong = unknown(type(self).model_fields, given, from_file, path)
+        if wrong:
+            raise ConfigurationError("\n".join(wrong))
+        try:
+            super().__init__(**(given | {_FILE: from_file}))
+        except ValidationError as error:
+            told = [tell(dict(problem), given, from_file, path) for problem in error.errors()]
+            raise ConfigurationError("\n".join(told)) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Strongest first."""
+        assert isinstance(init_settings, InitSettingsSource)
+        flags = dict(init_settings.init_kwargs)
+        from_file = InitSettingsSource(settings_cls, flags.pop(_FILE, {}))
+        folder = secrets_dir()
+        strong = [SecretsSettingsSource(settings_cls, secrets_dir=folder)] if folder else []
+        return InitSettingsSource(settings_cls, flags), *strong, env_settings, from_file
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret(cls, values: dict[str, Any]) -> dict[str, Any]:
+        path = values.get("webhook_secret_file")
+        if path and not values.get("webhook_secret"):
+            try:
+                return values | {"webhook_secret": Path(path).expanduser().read_text(encoding="utf-8").strip()}
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"webhook_secret_file {path}: {error}") from error
+        return values
+
+    @field_validator("data_dir", "plant")
+    @classmethod
+    def _expand(cls, path: Path | None) -> Path | None:
+        return path.expanduser() if path else path
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _strong(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            text = secret.get_secret_value().strip()
+            if len(text) < 16 or text.lower() in _WEAK:
+                raise ValueError(f"a secret needs at least 16 characters, this one has {len(text)}")
+        return secret
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, name: str | None) -> str | None:
+        return name if name is None else known_timezone(name)
+
+    @model_validator(mode="after")
+    def _rules_agree(self) -> Settings:
+        self.episode_policy()
+        return self
+
+    def episode_policy(self) -> EpisodePolicy:
+        """The alert rule, its knobs turned as set."""
+        usual = EpisodePolicy()
+        first = Density(self.alert_rows, self.alert_of_rows)
+        return EpisodePolicy(
+            raise_when=(first, *usual.raise_when[1:]),
+            clear_when=Density(usual.clear_when.rows, self.alert_clear_rows, self.alert_clear_line),
+            min_duration=round(self.alert_min_duration_s * SECOND),
+        )

@@ -1,0 +1,107 @@
+"""Settings: four sources in order, and every mistake told with its source, its name and the nearest known one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from anomaly.domain import SECOND
+from anomaly.episode_policy import EpisodePolicy
+from anomaly.errors import ConfigurationError
+from pipelines.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("PLANTWATCH_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLANTWATCH_SECRETS_DIR", str(tmp_path / "secrets"))
+
+
+def _refusal(**flags: object) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings(**flags)  # type: ignore[arg-type]
+    assert caught.value.exit_code == 78
+    return str(caught.value)
+
+
+def test_a_flag_beats_a_secret_file_beats_the_environment_beats_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def port() -> int:
+        return Settings().dashboard_port
+
+    assert port() == 8501
+    Path("plantwatch.toml").write_text("dashboard_port = 1001")
+    assert port() == 1001
+    monkeypatch.setenv("PLANTWATCH_DASHBOARD_PORT", "1002")
+    assert port() == 1002
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "plantwatch_dashboard_port").write_text("1003")
+    assert port() == 1003
+    assert Settings(dashboard_port=1004).dashboard_port == 1004
+    assert Settings(dashboard_port=None).dashboard_port == 1003
+
+
+def test_tables_of_the_file_join_their_names_and_the_file_may_lie_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "etc" / "pw.toml"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text('﻿partitions = 8\n[dashboard]\nport = 9\nhost = "0.0.0.0"\n[alert.clear]\nrows = 20\n')
+    named = Settings(config=elsewhere)
+    monkeypatch.setenv("PLANTWATCH_CONFIG", str(elsewhere))
+    for settings in (named, Settings()):
+        assert (settings.partitions, settings.dashboard_port, settings.dashboard_host) == (8, 9, "0.0.0.0")
+        assert settings.alert_clear_rows == 20
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"partitions = = 3", "is not TOML"), (b"\xff\xfe", "is not TOML"), (b"[x", "is not TOML")],
+)
+def test_a_file_that_is_no_toml_is_told_by_name(content: bytes, message: str) -> None:
+    Path("plantwatch.toml").write_bytes(content)
+    assert f"settings file plantwatch.toml {message}" in _refusal()
+
+
+def test_a_named_file_that_is_not_there_is_refused() -> None:
+    assert "nowhere.toml does not exist" in _refusal(config=Path("nowhere.toml"))
+    assert "cannot be read" in _refusal(config=Path())
+
+
+def test_a_time_zone_must_exist() -> None:
+    assert Settings(timezone="Europe/Berlin").timezone == "Europe/Berlin"
+    assert "did you mean 'Europe/Berlin'?" in _refusal(timezone="Europe/Berln")
+    assert "no time zone" in _refusal(timezone="../../etc/passwd")
+
+
+def test_secrets_come_from_files_are_refused_when_weak_and_are_never_repeated(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef-long\n")
+    settings = Settings(webhook_secret_file=key)
+    assert settings.webhook_secret is not None
+    assert settings.webhook_secret.get_secret_value() == "0123456789abcdef-long"
+    assert "0123456789abcdef" not in repr(settings)
+    told = _refusal(webhook_secret="hunter2")
+    assert "hunter2" not in told
+    assert "16 characters" in told
+    key.write_text("")
+    assert "16 characters" in _refusal(webhook_secret_file=key)
+    assert "gone" in _refusal(webhook_secret_file=tmp_path / "gone")
+
+
+def test_the_knobs_turn_the_alert_rule_and_nonsense_is_refused() -> None:
+    assert Settings().episode_policy() == EpisodePolicy()
+    turned = Settings(alert_rows=3, alert_of_rows=5, alert_min_duration_s=60, alert_clear_line=0.5).episode_policy()
+    assert (turned.raise_when[0].rows, turned.raise_when[0].of) == (3, 5)
+    assert (turned.min_duration, turned.clear_when.line) == (60 * SECOND, 0.5)
+    assert "20 of 10 rows" in _refusal(alert_rows=20)
+
+
+def test_settings_cannot_be_changed_after_they_are_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().partitions = 2
