@@ -6,7 +6,7 @@ check-suite in `tests/anomaly/test_scorers.py`. It sees no units: values are sca
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -30,6 +30,7 @@ class Raw(NamedTuple):
     """What the last row should have been, scaled units; NaN where the scorer has no opinion."""
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Gives windows their scores; pure, and one window's score never depends on the others in the call.
 
