@@ -9,5 +9,6 @@ simulator.faults(simulator.now)                       # what really went wrong s
 from pipelines.sources.simulator.faults import Fault, FaultKind
 from pipelines.sources.simulator.plant import demo_plant
 from pipelines.sources.simulator.simulator import Simulator
+from pipelines.sources.simulator.truth import truth
 
-__all__ = ["Fault", "FaultKind", "Simulator", "demo_plant"]
+__all__ = ["Fault", "FaultKind", "Simulator", "demo_plant", "truth"]

@@ -38,8 +38,8 @@ class Sensor:
     def tag(self, traits: Traits) -> Tag:
         """The tag as the plant file shows it, with its engineering range rounded up to two digits."""
         scale = traits.get(self.rating, 1.0)
-        return Tag(self.name, self.unit, _two_digits(self.low * scale), _two_digits(self.high * scale),
-                   description=self.description)  # fmt: skip
+        low, high = _two_digits(self.low * scale), _two_digits(self.high * scale)
+        return Tag(self.name, self.unit, low, high, description=self.description)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,8 @@ class Machine:
 
     def asset(self) -> Asset:
         """The asset as the plant file describes it: the mode tag first, then the sensors."""
-        mode = Tag("mode", low=OFF, high=RAMP, role=Role.MODE, running=(RUN, RAMP),
-                   description="Operating mode: 0 off, 1 start, 2 run, 3 ramp")  # fmt: skip
+        what = "Operating mode: 0 off, 1 start, 2 run, 3 ramp"
+        mode = Tag("mode", low=OFF, high=RAMP, role=Role.MODE, running=(RUN, RAMP), description=what)
         tags = (mode, *(sensor.tag(self.traits) for sensor in self.kind.sensors))
         return Asset(self.path, self.kind.group, tags, name=self.name)
 

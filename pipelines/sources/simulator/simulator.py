@@ -17,8 +17,8 @@ from anomaly.errors import ConfigurationError
 from pipelines.sources.simulator.delivery import Delivered, deliver
 from pipelines.sources.simulator.demand import drive
 from pipelines.sources.simulator.dynamics import TICK_S, Memory
-from pipelines.sources.simulator.faults import MACHINE_FAULTS, Fault
-from pipelines.sources.simulator.instruments import measure
+from pipelines.sources.simulator.faults import INSTRUMENT_FAULTS, MACHINE_FAULTS, Fault, FaultKind
+from pipelines.sources.simulator.instruments import CONVERSIONS, measure
 from pipelines.sources.simulator.machine import Machine
 from pipelines.sources.simulator.plant import TIMEZONE, machines
 from pipelines.sources.simulator.randomness import HOUR, TRAITS, stream
@@ -169,9 +169,29 @@ def _check_script(script: Sequence[Fault], plant: Sequence[Machine]) -> None:
         machine = by_path.get(fault.asset)
         if machine is None:
             raise ConfigurationError(f"fault {fault.name}: no asset {fault.asset!r}; there are {', '.join(by_path)}")
-        tags = {sensor.name for sensor in machine.kind.sensors}
-        if fault.tag is not None and fault.tag not in tags:
-            raise ConfigurationError(f"fault {fault.name}: {fault.asset} has no tag {fault.tag!r}; there are {tags}")
-        if fault.kind == "machine" and fault.name not in machine.kind.faults:
-            can = ", ".join(machine.kind.faults)
-            raise ConfigurationError(f"fault {fault.name}: {machine.kind.group} cannot have it; they can have {can}")
+        if not fault.onset <= fault.developed <= fault.until:
+            raise ConfigurationError(f"fault {fault.name} of {fault.asset}: expected onset ≤ developed ≤ until")
+        check = _check_machine_fault if fault.kind is FaultKind.MACHINE else _check_instrument_fault
+        check(fault, machine)
+
+
+def _check_machine_fault(fault: Fault, machine: Machine) -> None:
+    if fault.name not in machine.kind.faults:
+        can = ", ".join(machine.kind.faults)
+        raise ConfigurationError(f"fault {fault.name}: {machine.kind.group} cannot have it; they can have {can}")
+
+
+def _check_instrument_fault(fault: Fault, machine: Machine) -> None:
+    sensors = {sensor.name: sensor for sensor in machine.kind.sensors}
+    if fault.name not in INSTRUMENT_FAULTS:
+        raise ConfigurationError(f"no instrument fault {fault.name!r}; there are {', '.join(INSTRUMENT_FAULTS)}")
+    if fault.name == "clock_wrong":
+        return
+    if fault.tag is None:
+        raise ConfigurationError(f"fault {fault.name} of {fault.asset} needs a tag: one of {', '.join(sensors)}")
+    if fault.tag not in sensors:
+        raise ConfigurationError(
+            f"fault {fault.name}: {fault.asset} has no tag {fault.tag!r}, but {', '.join(sensors)}"
+        )
+    if fault.name == "unit_change" and sensors[fault.tag].unit not in CONVERSIONS:
+        raise ConfigurationError(f"fault unit_change: no other unit for {sensors[fault.tag].unit} ({fault.tag})")

@@ -10,7 +10,7 @@ from pipelines.sources.simulator.dynamics import Array, Memory
 from pipelines.sources.simulator.machine import Drive, MachineKind, Sensor, Stress, Traits
 
 SENSORS = (
-    Sensor("speed", "rpm", 0, 1200, 1.5, 0.5, "Crankshaft speed"),
+    Sensor("speed", "rpm", 0, 1200, 2.5, 0.5, "Crankshaft speed"),
     Sensor("air_flow", "Nm³/h", 0, 1.5, 0.006, 0.001, "Air delivered", rating="flow"),
     Sensor("interstage_pressure", "bar", 0, 6, 0.015, 0.005, "Pressure between the stages"),
     Sensor("discharge_pressure", "bar", 0, 14, 0.03, 0.01, "Pressure behind stage 2"),

@@ -10,8 +10,8 @@ from pipelines.sources.simulator.dynamics import Array, Memory
 from pipelines.sources.simulator.machine import Drive, MachineKind, Sensor, Stress, Traits
 
 SENSORS = (
-    Sensor("speed", "rpm", 0, 1700, 2.5, 1.0, "Impeller speed"),
-    Sensor("damper_position", "%", 0, 100, 0.35, 0.1, "Inlet damper, 100 % is open"),
+    Sensor("speed", "rpm", 0, 1700, 4.0, 1.0, "Impeller speed"),
+    Sensor("damper_position", "%", 0, 100, 0.6, 0.1, "Inlet damper, 100 % is open"),
     Sensor("air_flow", "m³/s", 0, 1.5, 0.007, 0.001, "Air flow", rating="flow"),
     Sensor("static_pressure", "Pa", -200, 3500, 12.0, 1.0, "Static pressure behind the fan"),
     Sensor("motor_current", "A", 0, 1.6, 0.006, 0.001, "Motor current", rating="current"),

@@ -10,14 +10,14 @@ from pipelines.sources.simulator.dynamics import Array, Memory
 from pipelines.sources.simulator.machine import Drive, MachineKind, Sensor, Stress, Traits
 
 SENSORS = (
-    Sensor("speed", "rpm", 0, 3300, 4.0, 1.0, "Shaft speed"),
+    Sensor("speed", "rpm", 0, 3300, 6.0, 1.0, "Shaft speed"),
     Sensor("flow", "m³/h", 0, 1.5, 0.006, 0.001, "Flow behind the pump", rating="flow"),
     Sensor("suction_pressure", "bar", -1, 6, 0.012, 0.005, "Pressure at the suction flange"),
     Sensor("discharge_pressure", "bar", 0, 16, 0.03, 0.01, "Pressure at the discharge flange"),
     Sensor("motor_current", "A", 0, 1.6, 0.006, 0.001, "Motor current", rating="current"),
     Sensor("winding_temp", "°C", -20, 155, 0.35, 0.1, "Motor winding temperature"),
     Sensor("bearing_temp", "°C", -20, 120, 0.25, 0.1, "Drive-end bearing temperature"),
-    Sensor("fluid_temp", "°C", -10, 95, 0.2, 0.1, "Temperature of the pumped water"),
+    Sensor("fluid_temp", "°C", -10, 95, 0.3, 0.1, "Temperature of the pumped water"),
     Sensor("vibration_de", "mm/s", 0, 18, 0.07, 0.01, "Vibration velocity RMS, drive end"),
     Sensor("vibration_nde", "mm/s", 0, 18, 0.06, 0.01, "Vibration velocity RMS, non-drive end"),
 )

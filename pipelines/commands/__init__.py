@@ -1,0 +1,1 @@
+"""One module per command of `plantwatch`; `pipelines/cli.py` joins them."""
