@@ -15,9 +15,10 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from anomaly.domain import Alert, Readings, Rung, Scores, SensorFault, State
+from anomaly.domain import Alert, Readings, Rung, Scores, State
 from anomaly.errors import StorageError
 from pipelines.adapters.historian_rows import empty, spread, unpack_readings, unpack_rows
+from pipelines.adapters.historian_views import summarise
 from pipelines.adapters.sqlite import INT64, Database
 from pipelines.adapters.sqlite_historian_schema import CHAMPION, SCHEMA, asset_number, asset_tags
 from pipelines.ports import AlertEvent, Heartbeat, ScoreSummary
@@ -213,24 +214,6 @@ def _block(asset: str, run: tuple[str, Rung, tuple[str, ...]], rows: Sequence[Se
         state=tuple(State(state) for state in states),
         version=version,
         rung=rung,
-    )
-
-
-def summarise(block: Scores, row: int = 0) -> ScoreSummary:
-    """One row of a block for the overview."""
-    return ScoreSummary(
-        asset=block.assets[row],
-        time=int(block.times[row]),
-        score=float(block.score[row]),
-        state=str(block.state[row]),
-        coverage=float(block.coverage[row]),
-        rung=str(block.rung),
-        version=block.version,
-        faults={
-            tag: SensorFault(code).name.lower()
-            for tag, code in zip(block.tags, block.faults[row].tolist(), strict=True)
-            if code != SensorFault.NONE
-        },
     )
 
 

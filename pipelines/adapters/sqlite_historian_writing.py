@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -13,6 +12,7 @@ import numpy as np
 
 from anomaly.domain import AlertState, Quality, Readings, Scores
 from pipelines.adapters.historian_rows import merge, pack_rows, unpack_readings
+from pipelines.adapters.historian_views import sequence
 from pipelines.adapters.sqlite_historian_schema import CHAMPION, give_asset_number, give_asset_tags
 from pipelines.ports import AlertEvent
 
@@ -105,12 +105,6 @@ def write_events(connection: sqlite3.Connection, events: Iterable[AlertEvent]) -
             "WHERE excluded.sequence >= sequence",
             (alert.id, order, alert.raised_at, alert.state is not AlertState.CLOSED, msgspec.msgpack.encode(alert)),
         )
-
-
-def sequence(event: AlertEvent) -> int:
-    """Number of a transition within its alert, from the end of its id; 0 if it has none."""
-    digits = re.search(r"\d+$", event.id.removeprefix(event.alert.id))
-    return min(int(digits.group()), 2**63 - 1) if digits else 0
 
 
 def forget(connection: sqlite3.Connection, table: str, age: int) -> None:
