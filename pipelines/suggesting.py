@@ -23,6 +23,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     >>> did_you_mean("tikc", ["tick", "tags"]), did_you_mean("x", ["tick", "tags"])
     ("; did you mean 'tick'?", '; known are: tags, tick')
     """
-    names = sorted(known)
+    names = sorted(map(str, known))
     word = nearest(word, names) or ""
     return f"; did you mean {word!r}?" if word else f"; known are: {', '.join(names[:40])}"
