@@ -146,6 +146,13 @@ def test_a_foreign_snapshot_is_refused() -> None:
         Simulator.from_dict({**Simulator(0, START).to_dict(), "format": 99})
 
 
+@pytest.mark.parametrize("damage", ["seed", "memory", "now", "script"])
+def test_a_damaged_snapshot_is_refused(damage: str) -> None:
+    snapshot = {name: value for name, value in Simulator(0, START).to_dict().items() if name != damage}
+    with pytest.raises(ConfigurationError, match="damaged"):
+        Simulator.from_dict(snapshot)
+
+
 # ── a healthy day and a half ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -54,7 +54,7 @@ def weather(seed: int, times: Int64[np.ndarray, " tick"]) -> tuple[Array, Array]
     seconds = times / SECOND
     day = 2.0 * np.pi * (seconds % DAY_S / DAY_S - 0.38)
     hours = np.array([3.1, 5.3, 8.9, 14.7])
-    slow = np.sin(2.0 * np.pi * (seconds[:, None] / 3600.0 % (hours * 10_000)) / hours + phases)
+    slow = np.sin(2.0 * np.pi * (seconds[:, None] / 3600.0) / hours + phases)
     ambient = 19.0 + 4.5 * np.sin(day) + slow @ np.array([0.5, 0.6, 0.7, 0.6])
     water = 21.0 + 1.5 * np.sin(day - 0.5) + slow @ np.array([0.2, 0.5, -0.6, 0.4])
     return ambient, water

@@ -1,7 +1,7 @@
 """When which machine gets which fault: an endless, seeded schedule in cycles of three hours.
 
 Each cycle has six machine faults and three instrument faults on nine machines; five stay healthy. The names are dealt
-from a shuffled deck, so that every name comes up within three cycles. The schedule of a cycle depends on the seed and
+from shuffled decks: the first three cycles have shown every name, and each keeps coming. The schedule of a cycle depends on the seed and
 the cycle's number alone.
 """
 

@@ -110,11 +110,15 @@ class Simulator:
         if snapshot.get("format") != SNAPSHOT_FORMAT:
             found = snapshot.get("format")
             raise ConfigurationError(f"simulator snapshot: format {found!r}; expected {SNAPSHOT_FORMAT}. Start afresh.")
-        script = snapshot["script"]
-        faults = None if script is None else tuple(Fault.from_dict(values) for values in script)
-        simulator = cls(snapshot["seed"], snapshot["start"], snapshot["history_s"], faults)
-        simulator._now = snapshot["now"]
-        simulator._after = {path: Memory.from_dict(values) for path, values in snapshot["memory"].items()}
+        try:
+            script = snapshot["script"]
+            faults = None if script is None else tuple(Fault.from_dict(values) for values in script)
+            simulator = cls(snapshot["seed"], snapshot["start"], snapshot["history_s"], faults)
+            simulator._now = snapshot["now"]
+            memories = {path: Memory.from_dict(snapshot["memory"][path]) for path in simulator._after}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigurationError(f"simulator snapshot: damaged ({error!r}). Start afresh.") from error
+        simulator._after = memories
         return simulator
 
     def _slice(self, machine: Machine, until: int) -> Readings:
