@@ -82,7 +82,8 @@ class Aligner:
     ticks are left out and the next sample restarts; shorter holes are samples like any other.
 
     Conservation (guarantee G1): readings pushed = Σ samples.readings + late + duplicates + ignored + pending.
-    Memory: samples at ticks ≥ t depend only on readings after t - hold - 2·tick (and `restart` on one within `gap`).
+    Memory: samples at ticks ≥ t depend only on readings after t - hold - 2·tick; only `restart`, and whether the ticks
+    of a hole are given out at all, depend on when the reading before the hole was.
     """
 
     def __init__(self, asset: str, tags: tuple[str, ...], policy: AlignmentPolicy) -> None:

@@ -24,6 +24,8 @@ NOISE_COUNT = 10
 """A signal is noisy if its second difference is too large in 10 of the last 16 rows: a step or two are not noise."""
 LONGEST = HORIZON - FILL - 1
 """Longest run of rows (stuck, missing) that fits the horizon; a tag whose normal runs are longer is not checked."""
+REPEATS = 0.005
+"""Share of normal rows that repeat the row before, from which a tag counts as coarsely rounded."""
 FEWEST = 100
 """Seen normal rows of a tag below which nothing is learned of it."""
 
@@ -38,6 +40,8 @@ class Features(NamedTuple):
     """Median of the five (filled) values before this row."""
     jump: Float[np.ndarray, "row tag"]
     """|value - level|"""
+    change: Float[np.ndarray, "row tag"]
+    """|value - the one before|"""
     curvature: Float[np.ndarray, "row tag"]
     """|second difference|: sees noise, not ramps."""
 
@@ -48,7 +52,7 @@ def features(seen: Float[np.ndarray, "row tag"]) -> Features:
     level = rolling.back(rolling.median_of_five(filled), 1)
     before = rolling.back(filled, 1)
     curvature = np.abs(seen - 2 * before + rolling.back(filled, 2))
-    return Features(seen, filled, level, np.abs(seen - level), curvature)
+    return Features(seen, filled, level, np.abs(seen - level), np.abs(seen - before), curvature)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,7 +229,8 @@ def _fit_tag(normal: _Normal) -> dict[str, float | int]:
     low, high = np.quantile(seen, [0.001, 0.999])
     limits: dict[str, float | int] = {"usual_low": float(low), "usual_high": float(high)}
     run, absent = int(normal.run.max()), int(normal.absent.max())
-    limits["stuck_rows"] = max(12, 3 * run) if 3 * run <= LONGEST else 0
+    shortest = 12 if np.mean(normal.run > 1) < REPEATS else 30
+    limits["stuck_rows"] = max(shortest, 3 * run) if 3 * run <= LONGEST else 0
     limits["missing_rows"] = max(3, 2 * absent + 1) if 2 * absent + 1 <= LONGEST else 0
     jump = normal.jump[np.isfinite(normal.jump)]
     if len(jump) and jump.max() > 0:

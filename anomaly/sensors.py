@@ -53,16 +53,36 @@ def _check_segment(samples: Samples, rows: slice, limits: SensorLimits, out: UIn
     seen = samples.mask[rows] & np.isfinite(samples.values[rows])
     quality = samples.quality[rows]
     found = features(np.where(seen, samples.values[rows], np.nan))
-    jumped = found.jump > limits.step
-    out[seen & _alone(_noisy(found, limits))] = SensorFault.NOISE
+    calm = _calm(found, limits)
+    jumped = _jumps(found, limits)
+    out[seen & calm & _alone(_noisy(found, limits))] = SensorFault.NOISE
     stuck = (limits.stuck_rows > 0) & (rolling.run_length(found.filled) >= limits.stuck_rows)
-    out[seen & _flat(found, limits, stuck)] = SensorFault.FLAT
-    out[seen & _spikes(jumped)] = SensorFault.SPIKE
-    out[seen & stuck & ~_at_rest(found, limits, stuck)] = SensorFault.STUCK
+    out[seen & calm & _flat(found, limits, stuck)] = SensorFault.FLAT
+    out[seen & calm & _spikes(jumped)] = SensorFault.SPIKE
+    out[seen & stuck & ~_standing_still(found, limits, stuck)] = SensorFault.STUCK
     out[(found.seen < limits.low) | (found.seen > limits.high)] = SensorFault.OUT_OF_RANGE
     out[unit_jumps(found, _alone(jumped), limits)] = SensorFault.UNIT_JUMP
     out[_missing(seen, limits)] = SensorFault.MISSING
     out[quality == Quality.BAD] = SensorFault.BAD_QUALITY
+
+
+def _calm(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row tag"]:
+    """Where hardly another tag is outside its usual range: in an upset, a wild signal is the process."""
+    margin = 0.25 * (limits.usual_high - limits.usual_low)
+    outside = (found.seen > limits.usual_high + margin) | (found.seen < limits.usual_low - margin)
+    verdict: np.ndarray = outside.sum(axis=1, keepdims=True) - outside <= 1 + outside.shape[1] // 16
+    return verdict
+
+
+def _jumps(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row tag"]:
+    """Too far from a usual level, and got there at once: a fast ramp gets as far, but not within one row."""
+    margin = 0.25 * (limits.usual_high - limits.usual_low)
+    strange = (found.level > limits.usual_high + margin) | (found.level < limits.usual_low - margin)
+    far: np.ndarray = (found.jump > limits.step) & ~strange
+    if not far.any():
+        return far
+    verdict: np.ndarray = far & (rolling.trailing_count(found.change > limits.step, TOGETHER) > 0)
+    return verdict
 
 
 def _alone(strange: Bool[np.ndarray, "row tag"]) -> Bool[np.ndarray, "row tag"]:
@@ -92,21 +112,32 @@ def _noisy(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row tag"]
 
 
 def _flat(found: Features, limits: SensorLimits, stuck: Bool[np.ndarray, "row tag"]) -> Bool[np.ndarray, "row tag"]:
-    """Hardly any movement over 24 rows where there always is some, unless other tags have gone quiet too."""
+    """Hardly any movement over 24 rows, at a usual level, where there always is some: unless others went quiet too."""
     extent = rolling.trailing_max(found.filled, FLAT_ROWS) - rolling.trailing_min(found.filled, FLAT_ROWS)
     whole = rolling.trailing_count(np.isfinite(found.filled), FLAT_ROWS) == FLAT_ROWS
-    flat = whole & (extent < limits.flat)
+    flat = (
+        whole
+        & (extent > 0)
+        & (extent < limits.flat)
+        & (found.level >= limits.usual_low)
+        & (found.level <= limits.usual_high)
+    )
     quiet = (flat | stuck).sum(axis=1)
     verdict: np.ndarray = flat & (quiet <= 1 + flat.shape[1] // 16)[:, None]
     return verdict
 
 
-def _at_rest(found: Features, limits: SensorLimits, stuck: Bool[np.ndarray, "row tag"]) -> Bool[np.ndarray, "row tag"]:
-    """Stuck at exactly 0 together with at least half of the tags that are checked: a machine that stands still."""
-    zero: np.ndarray = stuck & (found.filled == 0)
-    count = zero.sum(axis=1)
-    many = (count >= 2) & (2 * count >= np.count_nonzero(limits.stuck_rows))
-    verdict: np.ndarray = zero & many[:, None]
+def _standing_still(
+    found: Features, limits: SensorLimits, stuck: Bool[np.ndarray, "row tag"]
+) -> Bool[np.ndarray, "row tag"]:
+    """Several tags stuck, and not all where they usually are: a machine at rest.
+
+    All frozen in the middle of normal running is no rest: something between the sensors and us repeats old values.
+    """
+    usual = (found.filled >= limits.usual_low) & (found.filled <= limits.usual_high)
+    count = stuck.sum(axis=1)
+    resting = (count > 1 + stuck.shape[1] // 16) & ((stuck & usual).sum(axis=1) < 0.9 * count)
+    verdict: np.ndarray = stuck & resting[:, None]
     return verdict
 
 

@@ -23,6 +23,22 @@ class Conversion(NamedTuple):
     offset: float = 0.0
     lasting: bool = True
 
+    def undo(self, wrong: Float[np.ndarray, "row 1"]) -> Float[np.ndarray, "row 1"]:
+        """Values in the right unit."""
+        right: np.ndarray = (wrong - self.offset) / self.factor
+        return right
+
+    def tells_apart(self, low: float, high: float) -> bool:
+        """Whether the normal range is narrow, and too far from itself in the other unit for a process to get there.
+
+        >>> Conversion(1.8, 32).tells_apart(65.0, 75.0), Conversion(10).tells_apart(0.0, 75.0)
+        (True, False)
+        """
+        width = high - low
+        there = (self.factor * low + self.offset, self.factor * high + self.offset)
+        apart = max(there[0] - high, low - there[1])
+        return self.lasting and width < 0.6 * max(abs(low), abs(high)) and apart > width and apart > 0.4 * abs(low)
+
 
 _DECIMAL = tuple(Conversion(factor) for factor in (10, 0.1, 100, 0.01, 1000, 0.001))
 _TEMPERATURE = (
@@ -86,21 +102,34 @@ def _tag_jumps(
 ) -> Bool[np.ndarray, " row"]:
     """The verdict of one tag, for all its conversions."""
     one = slice(tag, tag + 1)
-    seen, low, high = found.seen[:, one], limits.usual_low[tag], limits.usual_high[tag]
+    seen, noise = found.seen[:, one], float(np.nan_to_num(limits.usual_noise[tag]))
+    low, high = float(limits.usual_low[tag]), float(limits.usual_high[tag])
     slack = 0.25 * (high - low)
     last = rolling.last_row(jumped[:, one])
     recent = np.arange(len(seen))[:, None] - last <= REMEMBER
-    level = np.where(recent, np.take_along_axis(found.level[:, one], np.maximum(last, 0), 0), np.nan)
-    level = np.where((level >= low - slack) & (level <= high + slack), level, np.nan)
+    arrived, left = (np.take_along_axis(x, np.maximum(last, 0), 0) for x in (seen, found.level[:, one]))
+    recent &= (left >= low - slack) & (left <= high + slack)
     roughness = rolling.trailing_sum(found.curvature[:, one], LASTING) / LASTING
     out = np.zeros(seen.shape, dtype=bool)
     for conversion in conversions(limits.units[tag]):
-        right = (seen - conversion.offset) / conversion.factor
-        near = np.abs(right - level) <= np.maximum(slack, 0.05 * np.abs(level))
-        out |= near
-        if conversion.lasting:
-            out |= _lasting(right, roughness / abs(conversion.factor), low, high, limits.usual_noise[tag], conversion)
+        right = conversion.undo(seen)
+        explained = recent & _explains(conversion, left, arrived, noise)
+        out |= explained & (right >= low - slack) & (right <= high + slack)
+        if conversion.tells_apart(low, high):
+            out |= _lasting(right, roughness / conversion.factor, low, high, noise, conversion)
     return out[:, 0]
+
+
+def _explains(
+    conversion: Conversion, left: Float[np.ndarray, "row 1"], arrived: Float[np.ndarray, "row 1"], noise: float
+) -> Bool[np.ndarray, "row 1"]:
+    """Where a jump from the level left arrived at the same level in the other unit, within 5 % or the noise."""
+    right = conversion.undo(arrived)
+    tolerance = np.maximum(0.05 * np.abs(left), 2 * noise)
+    verdict: np.ndarray = (np.abs(right - left) <= tolerance) & (
+        np.abs(arrived - right) > 4 * tolerance * max(conversion.factor, 1.0)
+    )
+    return verdict
 
 
 def _lasting(
