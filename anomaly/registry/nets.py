@@ -57,7 +57,7 @@ def _check_classes(node: Any) -> None:
     if not isinstance(node, dict):
         return
     if "class_name" in node and node["class_name"] != "__keras_tensor__":
-        named = (node.get("module"), node["class_name"])
+        named = (str(node.get("module")), str(node["class_name"]))
         if named not in KERAS_CLASSES or node.get("registered_name") not in (None, node["class_name"]):
             raise ModelRefused(
                 f"model.keras names the class {named[0]}.{named[1]}; expected only layers of plantwatch's own "

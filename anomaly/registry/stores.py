@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import quote, unquote
 
 from anomaly.errors import ModelRefused, PlantwatchError, StorageError, StorageFull
@@ -33,6 +33,7 @@ class Aliases:
     earlier: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Store(Protocol):
     """Bytes of versions by group. Thread-safe; the folder also between processes. Raises StorageError and kin."""
 
@@ -206,13 +207,16 @@ class FolderStore:
 def _read_plain(path: Path) -> bytes:
     """Bytes of a plain file within the size limit; a link, a pipe or a giant is refused before it is read."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MEMBER_LIMIT:
             raise ModelRefused(
                 f"{path} is no plain file of at most {MEMBER_LIMIT:,} bytes ({found.st_size:,}); copy the model again"
             )
-        return stream.read(MEMBER_LIMIT + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            return stream.read(MEMBER_LIMIT + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _write_synced(path: Path, data: bytes) -> None:
