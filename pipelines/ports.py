@@ -128,6 +128,8 @@ class AlertEvent:
     alert: Alert
     """The alert after the transition."""
     actor: str = ""
+    note: str = ""
+    """Why, in words: a comment, the reason for closing, why an alert cleared."""
 
 
 class HistorianWriter(Protocol):

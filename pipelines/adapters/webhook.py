@@ -1,0 +1,179 @@
+"""Tells a web server of each transition: one signed POST, JSON.
+
+Headers:
+
+    Idempotency-Key          the event's id: the same for every attempt; a receiver keeps it and drops repetitions
+    X-Plantwatch-Timestamp   when this attempt was signed, whole seconds since 1970 UTC
+    X-Plantwatch-Signature   "sha256=" + hex HMAC-SHA256(secret, timestamp + "." + body)
+
+A receiver computes the signature over the bytes as they came (`signature` below), compares in constant time, and
+refuses timestamps more than five minutes off. Any 2xx answer confirms; its body is not read. Body (times are ISO-8601
+UTC; `null` where unknown):
+
+    {"schema": "plantwatch.alert-event.v1", "id": "…-1", "event": "raised", "time": "…Z", "actor": "", "note": "",
+     "text": "Alert (medium): …",
+     "alert": {"id", "asset", "kind", "cause", "fault", "state", "priority", "onset", "end", "raised_at", "cleared_at",
+               "acknowledged_by", "acknowledged_at", "shelved_until", "peak", "tags": [], "version", "reason",
+               "message", "expected": {tag: {"actual", "expected"}}}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import threading
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from anomaly.domain import SECOND
+from anomaly.errors import ConfigurationError, PlantwatchError, Unreachable
+from pipelines.adapters.system_clock import SystemClock
+from pipelines.ports import AlertEvent, Clock
+
+SCHEMA: Final = "plantwatch.alert-event.v1"
+SHORTEST_SECRET: Final = 16
+_JSON: Final = msgspec.json.Encoder(order="deterministic")
+
+
+class WebhookNotifier:
+    """Notifier over HTTP(S). No redirects are followed, no proxy or `.netrc` of the environment is used.
+
+    `secret`: key of the signature, at least 16 characters. `timeout_s` bounds the whole attempt, whatever the server
+    does. Raises ConfigurationError for a URL or a secret that cannot be used.
+    """
+
+    def __init__(
+        self, url: str, secret: str | None, *, timeout_s: float = 5.0, clock: Clock | None = None, name: str = "webhook"
+    ) -> None:
+        self.name = name
+        self._url = _checked_url(url)
+        if secret is None or len(secret) < SHORTEST_SECRET:
+            came = "none was given" if secret is None else f"it has {len(secret)} characters"
+            raise ConfigurationError(
+                f"the webhook needs a secret of at least {SHORTEST_SECRET} characters, {came}; make one with "
+                "`openssl rand -hex 32` and set webhook_secret or webhook_secret_file"
+            )
+        self._secret = secret.encode()
+        self._timeout_s = timeout_s
+        self._clock = clock or SystemClock()
+
+    def notify(self, event: AlertEvent, text: str) -> None:
+        """POST once. Returns when a 2xx answer came; raises Unreachable for anything else, and after `timeout_s`."""
+        content = body(event, text)
+        timestamp = str(self._clock.now() // SECOND)
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "plantwatch",
+            "Idempotency-Key": event.id,
+            "X-Plantwatch-Timestamp": timestamp,
+            "X-Plantwatch-Signature": signature(self._secret, timestamp, content),
+        }
+        attempt = _Attempt(self._url, content, headers, self._timeout_s)
+        attempt.run()
+
+
+class _Attempt:
+    """One POST in a thread of its own: httpx bounds each read, so a server that drips bytes would hold us for ever."""
+
+    def __init__(self, url: httpx.URL, content: bytes, headers: dict[str, str], timeout_s: float) -> None:
+        self._request = ("POST", url, content, headers)
+        self._host = url.host
+        self._timeout_s = timeout_s
+        self._client = httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False)
+        self._failure: PlantwatchError | None = None
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        threading.Thread(target=self._work, name="webhook", daemon=True).start()
+        finished = self._done.wait(self._timeout_s)
+        if not finished:
+            self._client.close()  # a thread that still reads from it ends with its next read
+            raise Unreachable(f"webhook at {self._host} did not answer within {self._timeout_s:g} s")
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        method, url, content, headers = self._request
+        try:
+            with self._client, self._client.stream(method, url, content=content, headers=headers) as answer:
+                self._failure = _judge(answer, self._host)
+        except Exception as error:  # whatever the client or the closed socket raises is a failed delivery
+            self._failure = Unreachable(f"webhook at {self._host} cannot be reached: {_told(error)}")
+        finally:
+            self._done.set()
+
+
+def _judge(answer: httpx.Response, host: str) -> Unreachable | None:
+    if answer.is_success:
+        return None
+    if answer.is_redirect:
+        where = answer.headers.get("Location", "")[:200]
+        return Unreachable(f"webhook at {host} redirects ({answer.status_code}) to {where!r}, which is not followed")
+    return Unreachable(f"webhook at {host} answered {answer.status_code}; expected 2xx")
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _checked_url(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise ConfigurationError(f"webhook address {url!r} is no URL: {error}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigurationError(f"webhook address {url!r}: expected http://HOST… or https://HOST…")
+    return parsed
+
+
+def signature(secret: bytes, timestamp: str, content: bytes) -> str:
+    """What X-Plantwatch-Signature must be.
+
+    >>> signature(b"0123456789abcdef", "1700000000", b"{}")[:19]
+    'sha256=e4f8e2ecae22'
+    """
+    return "sha256=" + hmac.new(secret, timestamp.encode() + b"." + content, hashlib.sha256).hexdigest()
+
+
+def body(event: AlertEvent, text: str) -> bytes:
+    """The JSON body, a pure function of the event and its text."""
+    alert, anomaly = event.alert, event.alert.anomaly
+    told: dict[str, Any] = {
+        "id": alert.id,
+        "asset": anomaly.asset,
+        "kind": anomaly.kind,
+        "cause": anomaly.cause,
+        "fault": anomaly.fault,
+        "state": alert.state,
+        "priority": alert.priority,
+        "onset": _iso(anomaly.onset),
+        "end": _iso(anomaly.end),
+        "raised_at": _iso(alert.raised_at),
+        "cleared_at": _iso(alert.cleared_at),
+        "acknowledged_by": alert.acknowledged_by,
+        "acknowledged_at": _iso(alert.acknowledged_at),
+        "shelved_until": _iso(alert.shelved_until),
+        "peak": _finite(anomaly.peak),
+        "tags": anomaly.tags,
+        "version": anomaly.version,
+        "reason": alert.reason,
+        "message": alert.message,
+        "expected": {tag: {"actual": _finite(a), "expected": _finite(e)} for tag, (a, e) in alert.expected.items()},
+    }
+    whole = {"schema": SCHEMA, "id": event.id, "event": event.event, "time": _iso(event.time)}
+    return _JSON.encode(whole | {"actor": event.actor, "note": event.note, "text": text, "alert": told})
+
+
+def _iso(time: int | None) -> str | None:
+    if time is None:
+        return None
+    seconds, rest = divmod(time, SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,152 @@
+"""What people read: sentences about alerts, with units, in the plant's time zone. Pure; no markup.
+
+Everything that comes from outside (names, notes) passes `plain`, so that no message can steer a terminal or a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from anomaly.domain import SECOND, Alert, Anomaly, Asset, Kind, SensorFault
+from anomaly.episode_policy import CLOCK, instrument
+from pipelines.ports import AlertEvent
+
+FAULTS: Final[Mapping[str, str]] = {
+    SensorFault.MISSING.name: "sends nothing",
+    SensorFault.BAD_QUALITY.name: "marks its own values as bad",
+    SensorFault.OUT_OF_RANGE.name: "reads outside its range",
+    SensorFault.STUCK.name: "keeps repeating one value",
+    SensorFault.FLAT.name: "has all but stopped moving",
+    SensorFault.SPIKE.name: "shows spikes",
+    SensorFault.NOISE.name: "is far noisier than it was",
+    SensorFault.UNIT_JUMP.name: "has jumped as if its unit or scale had changed",
+    SensorFault.DISAGREES.name: "disagrees with all other sensors, which are normal",
+}
+"""What a sensor with the fault does, after its name."""
+
+VERBS: Final[Mapping[str, str]] = {
+    "raised": "Alert",
+    "updated": "Update",
+    "cleared": "Cleared",
+    "acknowledged": "Acknowledged",
+    "shelved": "Shelved",
+    "unshelved": "Unshelved",
+    "closed": "Closed",
+}
+_TAGS_TOLD: Final = 3
+_FINEST: Final = 1e-4
+_COARSEST: Final = 1e7
+
+
+def plain(text: str) -> str:
+    r"""The text without control characters, on one line.
+
+    >>> plain("pump\x1b[31m 1\n2")
+    'pump[31m 1 2'
+    """
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
+def number(value: float) -> str:
+    """Three significant digits or all before the point, never an exponent for a plain size.
+
+    >>> [number(v) for v in (7.114, 81.25, 1234.6, 0.00421, 0.0, 64.0)]
+    ['7.11', '81.2', '1235', '0.00421', '0', '64']
+    """
+    if value == 0 or _FINEST <= abs(value) < _COARSEST:
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:.2e}"
+
+
+def moment(time: int, timezone: str) -> str:
+    """A time as people of the plant say it.
+
+    >>> moment(1_700_000_000_000_000_000, "Europe/Berlin")
+    '2023-11-14 23:13:20 CET'
+    """
+    return datetime.fromtimestamp(time // SECOND, UTC).astimezone(ZoneInfo(timezone)).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def asset_name(path: str, asset: Asset | None) -> str:
+    """Name and path, or the path alone.
+
+    >>> asset_name("s1/pump-1", None)
+    's1/pump-1'
+    """
+    return f"{plain(asset.name)} ({plain(path)})" if asset and asset.name else plain(path)
+
+
+def with_unit(value: float, tag: str, asset: Asset | None) -> str:
+    """A value with its tag's unit, if the plant file gives one."""
+    unit = next((known.unit for known in asset.tags if known.name == tag), "") if asset else ""
+    return f"{number(value)} {plain(unit)}".rstrip()
+
+
+def trouble(anomaly: Anomaly) -> str:
+    """The trouble in a few words, after the asset's name.
+
+    >>> trouble(Anomaly("s1/pump-1", Kind.INSTRUMENT, "instrument:vib", 0, None, 0.0, ("vib",), "v1", "STUCK"))
+    'sensor vib keeps repeating one value'
+    """
+    if anomaly.cause == instrument(CLOCK):
+        return "the clock of its device is wrong: readings come late or dated in the future"
+    if anomaly.kind is Kind.DATA_LOSS:
+        return "no data come from any of its sensors"
+    if anomaly.kind is Kind.INSTRUMENT:
+        does = FAULTS.get(anomaly.fault, f"is not to be believed ({plain(anomaly.fault)})")
+        return f"sensor {plain(', '.join(anomaly.tags))} {does}"
+    return f"unlike normal, {number(anomaly.peak)} times its alert line"
+
+
+def message(
+    anomaly: Anomaly,
+    values: Mapping[str, tuple[float, float]],
+    coverage: float,
+    asset: Asset | None,
+    timezone: str,
+) -> str:
+    """All that is known when an alert is raised. `values`: (actual, expected) per tag; `coverage` 0..1, NaN unknown."""
+    parts = [f"{asset_name(anomaly.asset, asset)}: {trouble(anomaly)}, since {moment(anomaly.onset, timezone)}."]
+    told = [
+        f"{plain(tag)} {with_unit(values[tag][0], tag, asset)} (expected {with_unit(values[tag][1], tag, asset)})"
+        if tag in values
+        else plain(tag)
+        for tag in anomaly.tags[:_TAGS_TOLD]
+    ]
+    if anomaly.kind is Kind.PROCESS and told:
+        parts.append(f"Most unusual: {', '.join(told)}.")
+    elif anomaly.kind is Kind.INSTRUMENT and values:
+        parts.append(f"It reads {told[0].removeprefix(plain(anomaly.tags[0])).strip()}.")
+    seen = "" if coverage != coverage else f"Coverage {coverage:.0%}, "  # noqa: PLR0124  # NaN is unlike itself
+    parts.append(f"{seen}{'model' if seen else 'Model'} {plain(anomaly.version)}.")
+    return " ".join(parts)
+
+
+def event_text(event: AlertEvent, asset: Asset | None = None, timezone: str = "UTC") -> str:
+    """One transition in a sentence or two, for notifiers."""
+    alert = event.alert
+    if event.event in ("raised", "updated") and not event.actor:
+        return f"{VERBS[event.event]} ({alert.priority}): {alert.message}"
+    verb = "Comment" if event.event == "updated" else VERBS.get(event.event, plain(event.event))
+    who = f" by {plain(event.actor)}" if event.actor else ""
+    until = (
+        f", until {moment(alert.shelved_until, timezone)}" if event.event == "shelved" and alert.shelved_until else ""
+    )
+    why = f" ({plain(event.note)})" if event.note else ""
+    subject = f"{asset_name(alert.anomaly.asset, asset)}: {trouble(alert.anomaly)}"
+    return f"{verb}{who}{until}{why}. {subject}, since {moment(alert.anomaly.onset, timezone)}."
+
+
+def headline(alert: Alert) -> str:
+    """Asset and trouble in one short line.
+
+    >>> from anomaly.domain import AlertState, Priority
+    >>> anomaly = Anomaly("s1/pump-1", Kind.PROCESS, "process", 0, None, 2.41, ("vib",), "v1")
+    >>> headline(Alert("a1", anomaly, AlertState.UNACKNOWLEDGED_ACTIVE, Priority.LOW, 0))
+    's1/pump-1: unlike normal, 2.41 times its alert line (vib)'
+    """
+    tags = f" ({plain(', '.join(alert.anomaly.tags[:_TAGS_TOLD]))})" if alert.anomaly.kind is Kind.PROCESS else ""
+    return f"{plain(alert.anomaly.asset)}: {trouble(alert.anomaly)}{tags if alert.anomaly.tags else ''}"
