@@ -72,7 +72,7 @@ class MachineKind:
     factors: Mapping[str, float]
     respond: Callable[[Drive, Traits, Stress, Memory], Mapping[str, Array]]
     """True value of every sensor's quantity, by name."""
-    warm_up_s: float = 720.0
+    warm_up_s: float = 900.0
     """How long it stays in mode START: until its temperatures have settled."""
     start_ramp_s: float = 60.0
     """From standstill to speed."""

@@ -1,8 +1,8 @@
 """When which machine gets which fault: an endless, seeded schedule in cycles of three hours.
 
 Each cycle has six machine faults and three instrument faults on nine machines; five stay healthy. The names are dealt
-from shuffled decks: the first three cycles have shown every name, and each keeps coming. The schedule of a cycle depends on the seed and
-the cycle's number alone.
+from shuffled decks: the first three cycles have shown every name, and each keeps coming. The schedule of a cycle
+depends on the seed and the cycle's number alone.
 """
 
 from __future__ import annotations

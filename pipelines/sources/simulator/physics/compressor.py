@@ -78,5 +78,4 @@ COMPRESSOR = MachineKind(
     faults=("valve_leak", "cooling_loss", "bearing_wear", "fouling"),
     factors={"stages": 0.02, "losses": 0.05, "friction": 0.08, "balance": 0.12, "system": 0.04},
     respond=respond,
-    warm_up_s=900.0,
 )
