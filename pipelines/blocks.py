@@ -38,7 +38,7 @@ def blocks(items: Iterable[Item]) -> list[Readings]:
 def _of_asset(asset: str, items: list[Item]) -> Iterator[Readings]:
     """Memory stays in proportion to the readings: many times of many tags are cut into small blocks."""
     cells = len({item.tag for item in items}) * len({item.time for item in items})
-    step = len(items) if cells <= max(_DENSE_CELLS, 16 * len(items)) else _CHUNK
+    step = len(items) if cells <= max(_DENSE_CELLS, 64 * len(items)) else _CHUNK
     for start in range(0, len(items), step):
         yield _block(asset, items[start : start + step])
 

@@ -1,0 +1,130 @@
+"""All services in one process, a thread each, over the embedded log and historian. What `run` and `demo` start."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from anomaly.domain import Plant
+from anomaly.errors import PlantwatchError
+from anomaly.registry import Registry
+from pipelines import service, topics
+from pipelines.alert_service import AlertWorker
+from pipelines.ports import Clock, Historian, Log, Notifier
+from pipelines.recording import RecordWorker
+from pipelines.scoring import ScoreWorker
+from pipelines.trainer import TrainWorker
+
+_PULSE_S = 1.0
+
+_log = structlog.get_logger(__name__)
+
+Status = Mapping[str, str | int | float]
+
+
+class Embedded:
+    """The services of one plant. `failure` holds what ended one of them; then all are stopping.
+
+    `extra` adds parts of the caller to the heartbeats (the demo's plant, say): name → status.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        historian: Historian,
+        registry: Registry,
+        plant: Plant,
+        clock: Clock,
+        notifiers: Sequence[Notifier],
+        trainer: TrainWorker | None,
+        extra: Mapping[str, Callable[[], Status]] | None = None,
+    ) -> None:
+        self.score = ScoreWorker(log, plant, registry)
+        self.record = RecordWorker(log, historian)
+        self.alert = AlertWorker(log, plant, notifiers, clock)
+        self.trainer = trainer
+        self.stopping = threading.Event()
+        self.failure: BaseException | None = None
+        self._log = log
+        self._historian = historian
+        self._clock = clock
+        self._extra = dict(extra or {})
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start every service and the pulse; returns at once."""
+        workers: list[service.Worker] = [self.score, self.record, self.alert]
+        if self.trainer is not None:
+            workers.append(self.trainer)
+        for worker in workers:
+            self.spawn(worker.name, lambda worker=worker: service.run(worker, self._log, self.stopping))
+        self.spawn("pulse", self._pulse)
+
+    def spawn(self, name: str, work: Callable[[], object]) -> None:
+        """Run `work` in a thread of this system: if it fails, everything stops and `failure` says why."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001  # kept for the main thread, which reports it
+                self.failure = self.failure or error
+                if not isinstance(error, PlantwatchError):
+                    _log.exception("service_died", service=name)
+                self.stopping.set()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def stop(self, patience_s: float = 20.0) -> None:
+        """Let every service finish its batch and commit; raises the failure of one that died."""
+        self.stopping.set()
+        deadline = time.monotonic() + patience_s
+        for thread in self._threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
+        if self.failure is not None:
+            raise self.failure
+
+    def drained(self) -> bool:
+        """Whether every record that was appended has gone all the way to the historian."""
+        ways = (("score", topics.READINGS), ("record", topics.READINGS), ("alert", topics.SCORES))
+        ways += (("record", topics.SCORES), ("record", topics.ALERTS))
+        return all(lag(self._log, group, topic) == 0 for group, topic in ways)
+
+    # ------------------------------------------------------------------- pulse
+
+    def _pulse(self) -> None:
+        """Newest word of every part into the historian, once a second. Trouble there harms nobody."""
+        while not self.stopping.wait(_PULSE_S):
+            try:
+                for part, status in self.status().items():
+                    self._historian.heartbeat(part, self._clock.now(), {**status, "wall": time.time_ns()})
+            except PlantwatchError as error:
+                _log.warning("pulse_failed", reason=str(error))
+
+    def status(self) -> dict[str, Status]:
+        """Figures of each part for the System page."""
+        parts: dict[str, Status] = {
+            "score": {
+                "lag": lag(self._log, "score", topics.READINGS),
+                **self.score.counts(),
+                **{f"serving:{group}": version for group, version in self.score.serving().items()},
+                **{f"refused:{version}": why for version, why in self.score.refusals().items()},
+            },
+            "record": {"lag": lag(self._log, "record", topics.READINGS) + lag(self._log, "record", topics.SCORES)},
+            "alert": {"lag": lag(self._log, "alert", topics.SCORES), **self.alert.status()},
+        }
+        if self.trainer is not None:
+            parts["train"] = self.trainer.status()
+        return parts | {name: status() for name, status in self._extra.items()}
+
+
+def lag(log: Log, group: str, topic: str) -> int:
+    """Records of `topic` that `group` has not committed yet."""
+    committed = log.committed(group, topic)
+    ends = log.ends(topic)
+    return sum(end - (committed[p].offset if p in committed else start) for p, (start, end) in ends.items())

@@ -1,0 +1,141 @@
+"""What the score service remembers of one partition of the readings, and how it finds where a crash left it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from anomaly.domain import SECOND, Asset, Scores
+from pipelines import codec, topics
+from pipelines.ports import Log, Partition, Record
+from pipelines.service import Metadata
+from pipelines.streams import AssetStream
+
+IDLE_LIMIT: Final = 24 * 3600 * SECOND
+"""An asset silent for so long (append time) no longer holds the rewind offset back; it starts anew when it returns."""
+CLOCK_VERSION: Final = "clock"
+"""`Scores.version` of notices about a device's clock."""
+_PAGE: Final = 1000
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """Windows, counters and output positions of partition `number`."""
+
+    number: int
+    next_offset: int
+    """First offset whose results are not out; records below it only refill the windows."""
+    read_to: int = 0
+    """Next offset to be read."""
+    streams: dict[str, AssetStream] = field(default_factory=dict)
+    emitted: dict[str, int] = field(default_factory=dict)
+    """Time of the newest score that is out, per asset."""
+    noticed: dict[str, int] = field(default_factory=dict)
+    """Time of the newest clock notice that is out, per asset."""
+    buried: set[int] = field(default_factory=set)
+    """Offsets from `next_offset` on whose dead letter is already out."""
+    counts: Counter[str] = field(default_factory=Counter)
+    outputs: tuple[int, int] = (0, 0)
+    """Ends of the scores partition and of the dead letters, as far as this state knows them."""
+    replaying: tuple[int, int] = (0, 0)
+    """What `outputs` was at the commit from which a replay began: all that is out beyond it may be needed again …"""
+    replay_until: int = 0
+    """… until this offset is passed."""
+    newest_append: int = 0
+
+    @property
+    def refilled(self) -> bool:
+        """Whether the windows are those of an uninterrupted run again."""
+        return self.read_to >= self.next_offset
+
+    def stream(self, asset: Asset, append_time: int) -> AssetStream:
+        """The asset's stream; a new one if it was silent too long, its pending readings counted as discarded."""
+        stream = self.streams.get(asset.path)
+        if stream is not None and append_time - stream.last_append <= IDLE_LIMIT:
+            return stream
+        if stream is not None and self.refilled:
+            self.counts["gap_discarded"] += stream.pending
+        stream = self.streams[asset.path] = AssetStream(asset)
+        return stream
+
+    def note_emitted(self, asset: str, time: int) -> None:
+        """Scores of `asset` up to `time` are out."""
+        self.emitted[asset] = max(self.emitted.get(asset, 0), time)
+
+    def metadata(self) -> Metadata:
+        """What a successor needs: rewind offset `r`, ends of the outputs `s` and `d`, counters `c`.
+
+        While outputs of records from `next_offset` on are out already, `s` and `d` stay before them.
+        """
+        live = [s for s in self.streams.values() if self.newest_append - s.last_append <= IDLE_LIMIT]
+        rewind = min((s.rewind for s in live if s.rewind is not None), default=self.next_offset)
+        scores, dead = self.outputs if self.next_offset >= self.replay_until else self.replaying
+        return {"r": rewind, "s": scores, "d": dead, "c": dict(self.counts)}
+
+
+def recover(log: Log, number: int, committed: int | None, metadata: Metadata) -> PartitionState:
+    """The state from which to go on: reads what is out beyond the commit. Raises StorageError."""
+    log_start = log.ends(topics.READINGS)[Partition(topics.READINGS, number)][0]
+    start = committed if committed is not None else log_start
+    rewind = min(start, _whole(metadata, "r", start))
+    if rewind < log_start:
+        _log.warning(
+            "history_gone", partition=number, wanted=rewind, log_start=log_start, effect="windows warm up anew"
+        )
+    state = PartitionState(number, max(start, log_start), read_to=max(rewind, log_start))
+    counts = metadata.get("c", {})
+    state.counts.update(counts if isinstance(counts, dict) else {})
+    state.replaying = _whole(metadata, "s", 0), _whole(metadata, "d", 0)
+    state.outputs = _find_scores(log, state, state.replaying[0]), _find_dead_letters(log, state, state.replaying[1])
+    return state
+
+
+def _find_scores(log: Log, state: PartitionState, position: int) -> int:
+    home = Partition(topics.SCORES, state.number)
+    while records := log.read(home, position, _PAGE):
+        for record in records:
+            if record.value is not None:
+                state.replay_until = max(state.replay_until, _origin(record)[1] + 1)
+                _note(state, codec.decode_scores(record.value))
+        position = records[-1].offset + 1
+    return position
+
+
+def _note(state: PartitionState, scores: Scores) -> None:
+    newest = state.noticed if scores.version == CLOCK_VERSION else state.emitted
+    newest[scores.assets[0]] = max(newest.get(scores.assets[0], 0), int(scores.times[-1]))
+
+
+def _find_dead_letters(log: Log, state: PartitionState, position: int) -> int:
+    while records := log.read(Partition(topics.DEAD_LETTERS, 0), position, _PAGE):
+        for record in records:
+            number, offset = _origin(record)
+            if number == state.number:
+                state.replay_until = max(state.replay_until, offset + 1)
+                state.buried.add(offset)
+        position = records[-1].offset + 1
+    return position
+
+
+def origin_headers(partition: Partition, offset: int) -> tuple[tuple[str, bytes], ...]:
+    """Headers that say of an output which reading record (the newest, if several) it came from."""
+    return (
+        ("x-orig-topic", partition.topic.encode()),
+        ("x-orig-partition", str(partition.number).encode()),
+        ("x-orig-offset", str(offset).encode()),
+    )
+
+
+def _origin(record: Record) -> tuple[int, int]:
+    headers = dict(record.headers)
+    return int(headers["x-orig-partition"]), int(headers["x-orig-offset"])
+
+
+def _whole(metadata: Metadata, key: str, default: int) -> int:
+    value = metadata.get(key, default)
+    return value if isinstance(value, int) else default

@@ -1,0 +1,80 @@
+"""The record service: readings, scores and alert transitions into the historian.
+
+It keeps nothing: the historian is a view that can be rebuilt from the log, and every write overwrites by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from anomaly.domain import Readings, Scores
+from anomaly.errors import DecodeError
+from pipelines import codec, metrics, topics
+from pipelines.decoding import decode
+from pipelines.partition_state import CLOCK_VERSION
+from pipelines.ports import AlertEvent, HistorianWriter, Log, Partition, Record
+from pipelines.service import Metadata
+
+_log = structlog.get_logger(__name__)
+
+
+class RecordWorker:
+    """Worker of the record service, for the loop in `service`."""
+
+    name = "record"
+    topics: tuple[str, ...] = (topics.READINGS, topics.SCORES, topics.ALERTS)
+
+    def __init__(self, log: Log, historian: HistorianWriter) -> None:
+        self._log = log
+        self._historian = historian
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was read and not written."""
+        self._positions: dict[Partition, int] = {}
+        self._readings: list[Readings] = []
+        self._scores: list[Scores] = []
+        self._events: list[AlertEvent] = []
+
+    def assign(self, partition: Partition, committed: int | None, metadata: Metadata) -> int:
+        """Go on where the group stands; from the log's start if it never did."""
+        start = committed if committed is not None else self._log.ends(partition.topic)[partition][0]
+        self._positions[partition] = start
+        return start
+
+    def revoke(self, partition: Partition) -> None:
+        """Nothing is kept of a partition."""
+        self._positions.pop(partition, None)
+
+    def process(self, records: Sequence[Record]) -> None:
+        """Decode. What cannot be decoded is passed over here: the score service makes the dead letter."""
+        for record in records:
+            try:
+                self._take(record)
+            except DecodeError as error:
+                _log.debug("not_recorded", topic=record.partition.topic, offset=record.offset, reason=error.reason)
+            self._positions[record.partition] = record.offset + 1
+
+    def _take(self, record: Record) -> None:
+        if record.partition.topic == topics.READINGS:
+            self._readings += decode(record.value, record.key, record.time)
+        elif record.value is not None and record.partition.topic == topics.SCORES:
+            scores = codec.decode_scores(record.value)
+            if scores.version != CLOCK_VERSION:
+                self._scores.append(scores)
+        elif record.value is not None:
+            self._events.append(codec.decode_event(record.value))
+
+    def set_aside(self, record: Record) -> None:
+        """Pass over a record that ended the process again and again."""
+        self._positions[record.partition] = record.offset + 1
+
+    def write(self) -> Mapping[Partition, tuple[int, Metadata]]:
+        """One write of all that came. Raises StorageError, Unreachable."""
+        if self._readings or self._scores or self._events:
+            with metrics.stage("record"):
+                self._historian.write(self._readings, self._scores, self._events)
+            self._readings, self._scores, self._events = [], [], []
+        return {partition: (offset, {}) for partition, offset in self._positions.items()}

@@ -1,0 +1,300 @@
+"""The score service: readings in, scores and dead letters out.
+
+Everything that is emitted is a function of the log: windows of the readings (rebuilt from a rewind offset), versions of
+the models topic. What a crash left emitted but not committed is found on the scores topic and not emitted twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import structlog
+
+from anomaly.blocks import join, rows
+from anomaly.detector import Detector
+from anomaly.domain import SECOND, Asset, Plant, Readings, Rung, Scores, SensorFault, State, Windows
+from anomaly.errors import DecodeError
+from pipelines import codec, metrics, topics
+from pipelines.decoding import decode
+from pipelines.partition_state import CLOCK_VERSION, PartitionState, origin_headers, recover
+from pipelines.ports import Log, NewRecord, Partition, Record
+from pipelines.service import FATAL_TRIES, Metadata
+from pipelines.serving import ServingTable, activate
+from pipelines.streams import LONGEST_WINDOW, Pushed
+from pipelines.versions import ModelSource, Versions
+
+CLOCK_TOLERANCE: Final = 300 * SECOND
+"""Readings so much behind the asset's newest are the device's clock, not the network's delay, ns."""
+
+_log = structlog.get_logger(__name__)
+
+
+class _Home(NamedTuple):
+    """Where an output belongs: its partition, and the newest record of the readings that it came from."""
+
+    number: int
+    offset: int
+
+
+class _Job(NamedTuple):
+    """Windows of one asset, to be judged by one detector."""
+
+    home: _Home
+    detector: Detector
+    windows: Windows
+
+
+class ScoreWorker:
+    """Worker of the score service, for the loop in `service`."""
+
+    name = "score"
+    topics: tuple[str, ...] = (topics.READINGS,)
+
+    def __init__(self, log: Log, plant: Plant, models: ModelSource) -> None:
+        self._log = log
+        self._assets: dict[str, Asset] = {asset.path: asset for asset in plant.assets}
+        self._groups: dict[str, tuple[Asset, ...]] = dict(plant.groups())
+        self._versions = Versions(models, self._groups, LONGEST_WINDOW)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all that came from the log."""
+        self._table = ServingTable()
+        self._partitions: dict[int, PartitionState] = {}
+        self._jobs: list[_Job] = []
+        self._out: list[NewRecord] = []
+
+    def assign(self, partition: Partition, committed: int | None, metadata: Metadata) -> int:
+        """Find what was emitted beyond the commit, and where the windows must be refilled from."""
+        self._table.refresh(self._log)
+        state = recover(self._log, partition.number, committed, metadata)
+        self._partitions[partition.number] = state
+        return state.read_to
+
+    def revoke(self, partition: Partition) -> None:
+        """Drop the partition: whoever owns it now rebuilds it."""
+        self._partitions.pop(partition.number, None)
+
+    # ---------------------------------------------------------------- process
+
+    def process(self, records: Sequence[Record]) -> None:
+        """Decode, align and window the records; nothing is written."""
+        with metrics.stage("align"):
+            for record in records:
+                state = self._partitions[record.partition.number]
+                state.newest_append = max(state.newest_append, record.time)
+                try:
+                    blocks = decode(record.value, record.key, record.time)
+                    assets = [self._asset(readings) for readings in blocks]
+                except DecodeError as error:
+                    self._reject(state, record, error)
+                else:
+                    for asset, readings in zip(assets, blocks, strict=True):
+                        self._take(state, record, asset, readings)
+                self._advance(state, record)
+
+    def set_aside(self, record: Record) -> None:
+        """The record ended the process again and again: a dead letter, unread."""
+        state = self._partitions[record.partition.number]
+        self._reject(state, record, DecodeError("kills_process", f"ended the process {FATAL_TRIES} times"))
+        self._advance(state, record)
+
+    @staticmethod
+    def _advance(state: PartitionState, record: Record) -> None:
+        state.read_to = record.offset + 1
+        state.next_offset = max(state.next_offset, record.offset + 1)
+
+    def _asset(self, readings: Readings) -> Asset:
+        asset = self._assets.get(readings.asset)
+        if asset is None:
+            message = f"asset {readings.asset!r} is not in the plant file; add it there and replay the dead letters"
+            raise DecodeError("unknown_asset", message)
+        return asset
+
+    def _take(self, state: PartitionState, record: Record, asset: Asset, readings: Readings) -> None:
+        stream = state.stream(asset, record.time)
+        ahead = stream.watermark
+        pushed = stream.push(readings, record.offset, record.time)
+        new_times = pushed.samples.times[pushed.first :]
+        if record.offset < state.next_offset:  # refilling: what came of it is out already
+            if len(new_times):
+                state.note_emitted(asset.path, int(new_times[-1]))
+            return
+        self._count_readings(state, readings, pushed)
+        if ahead is not None and pushed.late == readings.count and _behind(readings, ahead):
+            self._notice_clock(state, asset, record)
+        if len(new_times):
+            self._judge(state, asset, pushed, record.offset)
+            state.note_emitted(asset.path, int(new_times[-1]))
+
+    def _judge(self, state: PartitionState, asset: Asset, pushed: Pushed, offset: int) -> None:
+        """Queue the windows that end in the new rows, each for the version that its time belongs to."""
+        times = pushed.samples.times[pushed.first :]
+        emitted = state.emitted.get(asset.path, 0)
+        for choice, first, stop in self._table.runs(state.number, asset.group, asset.path, times):
+            detector = self._versions.first_usable(asset.group, choice)
+            until = rows(pushed.samples, slice(None, pushed.first + stop))
+            windows = detector.windows(until, pushed.first + first)
+            self._count_windows(state, windows, detector.rung)
+            fresh = int(np.searchsorted(windows.times, emitted, side="right"))
+            if fresh < len(windows):
+                home = _Home(state.number, offset)
+                self._jobs.append(_Job(home, detector, rows(windows, slice(fresh, None))))
+
+    def _reject(self, state: PartitionState, record: Record, error: DecodeError) -> None:
+        """The record becomes a dead letter with its original bytes and where it came from (guarantee G6)."""
+        if record.offset < state.next_offset:
+            return
+        self._add(state, "acknowledged", 1)
+        self._add(state, "dead_lettered", 1)
+        asset = self._assets.get((record.key or b"").decode("utf-8", "replace"))
+        if error.reason == "future_dated" and asset is not None:
+            self._notice_clock(state, asset, record)
+        if record.offset in state.buried:
+            return
+        metrics.dead_letter(error.reason)
+        self._out.append(_dead_letter(record, error))
+
+    def _notice_clock(self, state: PartitionState, asset: Asset, record: Record) -> None:
+        """Tell the alert service that the device's clock is wrong, at most once a tick of the log's clock."""
+        time = record.time // asset.tick * asset.tick
+        if time > state.noticed.get(asset.path, 0):
+            state.noticed[asset.path] = time
+            self._emit(_clock_notice(asset.path, time), {asset.path: _Home(state.number, record.offset)})
+
+    # ------------------------------------------------------------------ counts
+
+    @staticmethod
+    def _add(state: PartitionState, bucket: str, count: int) -> None:
+        if count:
+            state.counts[bucket] += count
+            metrics.readings(bucket, count)
+
+    def _count_readings(self, state: PartitionState, readings: Readings, pushed: Pushed) -> None:
+        self._add(state, "acknowledged", readings.count)
+        self._add(state, "late", pushed.late)
+        self._add(state, "duplicate", pushed.duplicates)
+        self._add(state, "unknown_tag", pushed.ignored)
+        state.counts["samples"] += len(pushed.samples) - pushed.first
+
+    def _count_windows(self, state: PartitionState, windows: Windows, rung: Rung) -> None:
+        warming = np.array([s is State.WARMING_UP for s in windows.state], dtype=bool)
+        self._add(state, "warming_up", int(windows.readings[warming].sum()))
+        self._add(state, "scored", int(windows.readings[~warming].sum()))
+        state.counts[f"w:{rung}"] += sum(s is State.OK for s in windows.state)
+
+    def counts(self) -> Counter[str]:
+        """Where readings ended, windows judged by rung (`w:…`), samples, and readings still pending."""
+        total: Counter[str] = Counter()
+        for state in list(self._partitions.values()):
+            total.update(state.counts)
+            total["pending"] += sum(stream.pending for stream in list(state.streams.values()))
+        return total
+
+    def serving(self) -> dict[str, str]:
+        """The version that scores the newest windows, per group (as the lowest partition held sees it)."""
+        lowest = min(self._partitions, default=0)
+        return {group: self._table.current(lowest, group) for group in self._groups}
+
+    def refusals(self) -> dict[str, str]:
+        """Versions that must not serve, as `group/version`, and why."""
+        return {f"{group}/{version}": why for (group, version), why in list(self._versions.refused.items())}
+
+    # ------------------------------------------------------------------- write
+
+    def write(self) -> Mapping[Partition, tuple[int, Metadata]]:
+        """Score what was queued, one call a version, and append everything; then take up new versions."""
+        with metrics.stage("score"):
+            for detector, windows, homes in _together(self._jobs):
+                metrics.score_batch(len(windows))
+                scores = detector.detect(windows)
+                metrics.windows_scored(scores.rung, int(np.isfinite(scores.score).sum()))
+                self._emit(scores, homes)
+        self._jobs = []
+        with metrics.stage("append"):
+            self._append()
+        self._table.refresh(self._log)
+        for state in self._partitions.values():
+            if state.refilled:
+                self._take_up(state)
+        return {Partition(topics.READINGS, s.number): (s.next_offset, s.metadata()) for s in self._partitions.values()}
+
+    def _emit(self, scores: Scores, homes: Mapping[str, _Home]) -> None:
+        for asset, value in codec.encode_scores(scores):
+            home = homes[asset]
+            headers = origin_headers(Partition(topics.READINGS, home.number), home.offset)
+            self._out.append(NewRecord(topics.SCORES, asset.encode(), value, headers, partition=home.number))
+
+    def _append(self) -> None:
+        if not self._out:
+            return
+        offsets = self._log.append(self._out)
+        for record, offset in zip(self._out, offsets, strict=True):
+            for state in self._partitions.values():
+                scores, dead = state.outputs
+                if record.topic == topics.DEAD_LETTERS:
+                    state.outputs = scores, max(dead, offset + 1)
+                elif record.partition == state.number:
+                    state.outputs = offset + 1, dead
+        self._out = []
+
+    def _take_up(self, state: PartitionState) -> None:
+        """Between two batches: say durably from which event time this partition uses a newly wished version."""
+        for group, members in self._groups.items():
+            wish = self._table.open_wish(state.number, group)
+            if wish is None or self._versions.get(group, wish.serving.version) is None:
+                continue
+            paths = {asset.path for asset in members}
+            before = self._table.current(state.number, group)
+            activate(self._log, state.number, wish, {a: t for a, t in state.emitted.items() if a in paths})
+            self._table.refresh(self._log)
+            metrics.model_serves(group, wish.serving.version, before)
+            _log.info("version_serves", group=group, version=wish.serving.version, partition=state.number)
+
+
+def _behind(readings: Readings, watermark: int) -> bool:
+    return len(readings) > 0 and int(readings.times.max()) < watermark - CLOCK_TOLERANCE
+
+
+def _dead_letter(record: Record, error: DecodeError) -> NewRecord:
+    headers = (
+        ("x-reason", error.reason.encode()),
+        ("x-exception", str(error).encode("utf-8", "replace")[:500]),
+        *origin_headers(record.partition, record.offset),
+        ("x-orig-ts", str(record.time).encode()),
+    )
+    return NewRecord(topics.DEAD_LETTERS, record.key, record.value, headers, partition=0)
+
+
+def _clock_notice(asset: str, time: int) -> Scores:
+    """A row that says nothing of the machine, but that its device's clock is wrong."""
+    unknown = np.full(1, np.nan)
+    return Scores(
+        tags=("clock",),
+        assets=(asset,),
+        times=np.array([time], dtype=np.int64),
+        score=unknown,
+        contributions=np.zeros((1, 1)),
+        expected=unknown.reshape(1, 1),
+        actual=unknown.reshape(1, 1),
+        coverage=np.zeros(1),
+        isolated=unknown,
+        faults=np.array([[SensorFault.CLOCK]], dtype=np.uint8),
+        state=(State.INSUFFICIENT_COVERAGE,),
+        version=CLOCK_VERSION,
+        rung=Rung.RULES,
+    )
+
+
+def _together(jobs: Sequence[_Job]) -> list[tuple[Detector, Windows, dict[str, _Home]]]:
+    """Join the windows of all assets that one detector judges, so that it is called once; with each asset's home."""
+    by_detector: dict[int, list[_Job]] = defaultdict(list)
+    for job in jobs:
+        by_detector[id(job.detector)].append(job)
+    return [
+        (group[0].detector, join([j.windows for j in group]), {j.windows.assets[0]: j.home for j in group})
+        for group in by_detector.values()
+    ]

@@ -1,0 +1,139 @@
+"""Which version scores which window: a function of the models topic and event time alone (guarantee G8).
+
+Two kinds of records lie on the compacted topic. A *serving* record is a wish: "group G shall be served by version V".
+Each partition of the readings takes it up between two batches and says so durably before it scores with it: an
+*activation* names, per asset, the event time from which V scores. A replay reads the same activations and so picks the
+same version for every window; no window waits for a swap, none is scored by two versions.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import numpy as np
+import structlog
+from jaxtyping import Int64
+
+from anomaly.domain import Rung
+from anomaly.errors import DecodeError
+from pipelines import codec, topics
+from pipelines.codec import Serving
+from pipelines.ports import Log, NewRecord, Partition
+
+RULES_VERSION: Final = "rules"
+"""What serves every group until something was learned."""
+
+_SERVING_KEY: Final = b"serving/"
+_ACTIVATION_KEY: Final = b"activation/"
+_HOME: Final = Partition(topics.MODELS, 0)
+_PAGE: Final = 1000
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """Partition `partition` took up the serving record at offset `wish`.
+
+    `version` scores asset a from event time `since[a]` (ns) on, and an asset not named from `default` on.
+    """
+
+    partition: int
+    wish: int
+    group: str
+    version: str
+    rung: Rung
+    since: Mapping[str, int]
+    default: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A serving record and the offset at which it stands."""
+
+    offset: int
+    serving: Serving
+
+
+@dataclass(slots=True)
+class ServingTable:
+    """What one reader of the models topic knows so far."""
+
+    next_offset: int = 0
+    wishes: dict[str, Wish] = field(default_factory=dict)
+    """Newest wish per group."""
+    activations: dict[tuple[int, str], list[Activation]] = field(default_factory=dict)
+    """Per (partition, group), in the order they were taken up."""
+
+    def refresh(self, log: Log) -> None:
+        """Read what is new on the topic. Raises StorageError; malformed records are passed over."""
+        while records := log.read(_HOME, self.next_offset, _PAGE):
+            for record in records:
+                self.next_offset = record.offset + 1
+                if record.key is not None and record.value is not None:
+                    self._read(record.offset, record.key, record.value)
+
+    def _read(self, offset: int, key: bytes, value: bytes) -> None:
+        try:
+            if key.startswith(_SERVING_KEY):
+                serving = codec.decode_serving(value)
+                self.wishes[serving.group] = Wish(offset, serving)
+            elif key.startswith(_ACTIVATION_KEY):
+                self._take(msgspec.json.decode(value, type=Activation))
+        except (DecodeError, msgspec.MsgspecError) as error:
+            _log.error("models_record_unreadable", offset=offset, key=key, reason=str(error))
+
+    def _take(self, activation: Activation) -> None:
+        known = self.activations.setdefault((activation.partition, activation.group), [])
+        if not any(a.wish == activation.wish for a in known):
+            known.append(activation)
+
+    def open_wish(self, partition: int, group: str) -> Wish | None:
+        """The wish that this partition has not taken up yet."""
+        wish = self.wishes.get(group)
+        known = self.activations.get((partition, group), [])
+        return None if wish is None or (known and known[-1].wish >= wish.offset) else wish
+
+    def current(self, partition: int, group: str) -> str:
+        """The version that scores the newest windows of the partition."""
+        known = self.activations.get((partition, group), [])
+        return known[-1].version if known else RULES_VERSION
+
+    def runs(
+        self, partition: int, group: str, asset: str, times: Int64[np.ndarray, " window"]
+    ) -> Sequence[tuple[Sequence[str], int, int]]:
+        """Split ascending window times into `(versions, first, stop)` runs. The first of `versions` scores the run; the
+        others served before it, newest first, and stand in where it is refused.
+        """
+        versions = np.zeros(len(times), dtype=np.int64)
+        known = self.activations.get((partition, group), [])
+        for number, activation in enumerate(known, start=1):
+            versions[times >= activation.since.get(asset, activation.default)] = number
+        cuts = [0, *(np.flatnonzero(np.diff(versions)) + 1).tolist(), len(times)]
+        names = (RULES_VERSION, *(a.version for a in known))
+        return [(names[versions[a] :: -1], a, b) for a, b in itertools.pairwise(cuts) if b > a]
+
+
+def activate(log: Log, partition: int, wish: Wish, emitted: Mapping[str, int]) -> None:
+    """Write the activation of `wish` durably. `emitted`: time of the newest score of each asset at home there (ns).
+
+    Raises StorageError: then nothing changed.
+    """
+    serving = wish.serving
+    since = {asset: max(serving.since, newest + 1) for asset, newest in emitted.items()}
+    activation = Activation(partition, wish.offset, serving.group, serving.version, serving.rung, since, serving.since)
+    key = _ACTIVATION_KEY + f"{partition}/{serving.group}/{wish.offset}".encode()
+    log.append([NewRecord(topics.MODELS, key, msgspec.json.encode(activation), partition=0)])
+
+
+def promote(log: Log, serving: Serving) -> None:
+    """Wish that `serving.version` serves its group from event time `serving.since` on, as soon as each partition can.
+
+    Raises StorageError.
+    """
+    key = _SERVING_KEY + serving.group.encode()
+    log.append([NewRecord(topics.MODELS, key, codec.encode_serving(serving), partition=0)])

@@ -1,0 +1,83 @@
+"""What the score service remembers of one asset: a function of its records since `rewind` (guarantee G4)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from anomaly.alignment import Aligner, AlignmentPolicy
+from anomaly.sensors import HORIZON
+
+from anomaly.domain import Asset, Readings, Samples
+from anomaly.windows import WindowBuffer
+
+LONGEST_WINDOW: Final = 128
+"""Rows a model's window may have at most; longer ones cannot be rebuilt from the rewind offset and are refused."""
+MEMORY: Final = HORIZON + LONGEST_WINDOW
+"""Rows that are kept, since they may still influence a score."""
+
+
+class Pushed(NamedTuple):
+    """What one block of readings did: rows kept and new (from `first` on), and readings that ended elsewhere."""
+
+    samples: Samples
+    first: int
+    late: int
+    duplicates: int
+    ignored: int
+
+
+class _Mark(NamedTuple):
+    offset: int
+    newest: int
+
+
+class AssetStream:
+    """Alignment, recent samples and the records they came from, of one asset."""
+
+    def __init__(self, asset: Asset) -> None:
+        self.asset = asset
+        self._policy = AlignmentPolicy.of(asset.tick)
+        self._aligner = Aligner(asset.path, tuple(tag.name for tag in asset.tags), self._policy)
+        self._buffer = WindowBuffer(MEMORY)
+        self._marks: deque[_Mark] = deque()
+        self._oldest_kept: int | None = None
+        self.last_append = 0
+        """Append time of the newest record, ns."""
+
+    @property
+    def watermark(self) -> int | None:
+        """Event time (ns) up to which samples were made; None before the first reading."""
+        return self._aligner.watermark
+
+    @property
+    def pending(self) -> int:
+        """Readings held that are in no sample yet."""
+        return self._aligner.pending
+
+    def push(self, readings: Readings, offset: int, append_time: int) -> Pushed:
+        """Take in one block that came with the record at `offset`."""
+        self.last_append = append_time
+        ignored = self._aligner.ignored
+        aligned = self._aligner.push(readings)
+        samples, first = self._buffer.push(aligned.samples)
+        if len(readings):
+            self._marks.append(_Mark(offset, int(readings.times.max())))
+        if len(samples):
+            self._oldest_kept = int(samples.times[max(0, len(samples) - MEMORY)])
+        self._forget()
+        return Pushed(samples, first, aligned.late, aligned.duplicates, self._aligner.ignored - ignored)
+
+    def _forget(self) -> None:
+        """Drop marks of records that can no longer influence a sample that is kept."""
+        if self._oldest_kept is None:
+            return
+        needed = self._oldest_kept - self._policy.hold - 2 * self._policy.tick
+        newest = max(mark.newest for mark in self._marks) if len(self._marks) > 1 else 0
+        while len(self._marks) > 1 and self._marks[0].newest < min(needed, newest):
+            self._marks.popleft()
+
+    @property
+    def rewind(self) -> int | None:
+        """Offset from which this state can be rebuilt; None if no record was needed yet."""
+        return self._marks[0].offset if self._marks else None

@@ -1,0 +1,88 @@
+"""Joins settings to adapters: the only place that knows which adapter stands behind which port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from anomaly.domain import Plant
+from anomaly.errors import ConfigurationError
+from anomaly.registry import Registry
+from pipelines import topics
+from pipelines.adapters.sqlite_historian import HistorianRetention, SqliteHistorian
+from pipelines.adapters.sqlite_historian_reading import SqliteHistorianReader
+from pipelines.adapters.sqlite_log import SqliteLog
+from pipelines.adapters.sqlite_log_upkeep import Retention
+from pipelines.adapters.system_clock import SystemClock
+from pipelines.plant_file import load_plant
+from pipelines.ports import Clock, Historian, HistorianReader, Log, Notifier
+from pipelines.settings import Settings
+
+LOG_FILE = "log.db"
+HISTORIAN_FILE = "historian.db"
+PLANT_FILE = "plant.toml"
+MODELS_FOLDER = "models"
+
+_HOUR = 3600 * 1_000_000_000
+_DAY = 24 * _HOUR
+
+
+def open_log(settings: Settings, clock: Clock | None = None) -> Log:
+    """The embedded log of the data folder, with every topic there. Raises StorageError, ConfigurationError."""
+    keep = Retention(age=int(settings.log_retention_hours * _HOUR))
+    passing = (topics.READINGS, topics.SCORES, topics.DEAD_LETTERS)
+    log = SqliteLog(settings.data_dir / LOG_FILE, clock or SystemClock(), retention=dict.fromkeys(passing, keep))
+    log.create(topics.partitions(settings.partitions), topics.COMPACTED)
+    return log
+
+
+def open_historian(settings: Settings) -> Historian:
+    """The embedded historian of the data folder, for writing and reading. Raises StorageError."""
+    age = int(settings.historian_retention_days * _DAY)
+    retention = HistorianRetention(readings=age, scores=age)
+    return SqliteHistorian(settings.data_dir / HISTORIAN_FILE, retention=retention)
+
+
+def open_historian_reader(settings: Settings) -> HistorianReader:
+    """The embedded historian for reading alone; a missing file reads as an empty one."""
+    return SqliteHistorianReader(settings.data_dir / HISTORIAN_FILE)
+
+
+def open_registry(settings: Settings) -> Registry:
+    """The model store of the data folder."""
+    return Registry(settings.data_dir / MODELS_FOLDER)
+
+
+def open_plant(settings: Settings) -> Plant:
+    """The plant file that the settings name, or the data folder's. Raises ConfigurationError."""
+    path = settings.plant or settings.data_dir / PLANT_FILE
+    if not path.is_file():
+        raise ConfigurationError(
+            f"no plant file: {path} does not exist; describe the plant there, or start with `plantwatch run --data DIR` "
+            "on files, which discovers it"
+        )
+    return load_plant(path)
+
+
+def open_notifiers(settings: Settings, say: Callable[[str], None]) -> tuple[Notifier, ...]:
+    """The ways to tell people that the settings name; the console, through `say`, always."""
+    from pipelines.adapters.console import ConsoleNotifier  # noqa: PLC0415  # httpx is slow to import
+    from pipelines.adapters.webhook import WebhookNotifier  # noqa: PLC0415
+
+    notifiers: list[Notifier] = [ConsoleNotifier(say)]
+    if settings.webhook_url is not None:
+        secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+        notifiers.append(WebhookNotifier(str(settings.webhook_url), secret))
+    return tuple(notifiers)
+
+
+def data_file(settings: Settings, name: str) -> Path:
+    """A file of the data folder, the folder made if need be. Raises ConfigurationError if it cannot be."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data folder {settings.data_dir} cannot be made ({error.strerror}); "
+            "expected a folder that may be written; choose another with --data-dir"
+        ) from error
+    return settings.data_dir / name
