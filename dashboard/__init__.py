@@ -1,0 +1,1 @@
+"""What people see and press. Reads the historian; acts only by putting commands on the log."""
