@@ -15,9 +15,9 @@ from anomaly.errors import TooFewRowsError
 from anomaly.scaling import Scaler
 from anomaly.scorers import Scorer, score_in_batches
 from anomaly.scorers.residuals import fit_whitening
-from anomaly.scorers.window_pca import WindowPca, fit_window_pca_model
+from anomaly.scorers.window_pca import SPAN, WindowPca, fit_window_pca_model
 from anomaly.sensors import SensorLimits
-from anomaly.training_set import TrainingSet, TrainingWindows
+from anomaly.training_set import FOLDS, TrainingSet, TrainingWindows
 
 FEWEST = 60
 """Normal windows needed to fit anything."""
@@ -32,18 +32,28 @@ def cross_fit_window_pca(
 
     Raises TooFewRowsError if fewer than `FEWEST` windows are wholly normal.
     """
-    whole = enough(training.windows(scaler, sensors, length), training)
+    enough(training.windows(scaler, sensors, length, MOST), training)
     rounds: list[tuple[WindowPca, TrainingWindows]] = []
-    for fit, held_back in training.folds():
-        seen, left_out = fit.windows(scaler, sensors, length), held_back.windows(scaler, sensors, length)
-        if len(seen.assets) and len(left_out.assets):
-            rounds.append((_fit(seen, explained), left_out))
+    for fit, held_back in training.folds(_folds(training, length)):
+        left_out = held_back.windows(scaler, sensors, length)
+        if len(left_out.assets) and len((rows := fit.windows(scaler, sensors, SPAN, MOST)).assets):
+            rounds.append((fit_window_pca_model(rows.values, rows.mask, length, explained), left_out))
     if not rounds:
         raise TooFewRowsError(f"Normal rows of group {training.group} lie in one short stretch. Wait for more.")
-    errors = [_residual(model, left_out) for model, left_out in rounds]
-    whitening = fit_whitening(np.concatenate(errors), np.concatenate([left_out.mask for _, left_out in rounds]))
+    seen = np.concatenate([left_out.mask[:, SPAN - 1 :] for _, left_out in rounds])
+    whitening = fit_whitening(np.concatenate([_residual(*each) for each in rounds]), seen)
     raws = [raw_by_asset(model.whitened(whitening), left_out) for model, left_out in rounds]
-    return _fit(whole, explained).whitened(whitening), _joined(raws)
+    every = training.windows(scaler, sensors, SPAN, MOST)
+    return fit_window_pca_model(every.values, every.mask, length, explained).whitened(whitening), _joined(raws)
+
+
+def _folds(training: TrainingSet, length: int) -> int:
+    """Blocks of a cross-fit: as many as leave each block room for half as many windows again as one has rows.
+
+    Many short blocks are best: a model fitted on 7/8 of a slowly drifting history is nearer the final one.
+    """
+    assets = len({part.asset for part in training.samples})
+    return min(max(training.rows // max(assets, 1) * 2 // (3 * length), 2), FOLDS)
 
 
 def raw_by_asset(scorer: Scorer, windows: TrainingWindows) -> dict[str, Float[np.ndarray, " row"]]:
@@ -63,15 +73,10 @@ def enough(windows: TrainingWindows, training: TrainingSet) -> TrainingWindows:
     return windows
 
 
-def _fit(windows: TrainingWindows, explained: float) -> WindowPca:
-    step = -(-len(windows.assets) // MOST)
-    return fit_window_pca_model(windows.values[::step], windows.mask[::step], explained)
-
-
-def _residual(model: WindowPca, windows: TrainingWindows) -> Float[np.ndarray, "window time tag"]:
-    """Errors of a model on windows it was not fitted on, a thousand at a time."""
-    starts = range(0, len(windows.assets), 1024)
-    return np.concatenate([model.residual(windows.values[s : s + 1024], windows.mask[s : s + 1024])[0] for s in starts])
+def _residual(model: WindowPca, windows: TrainingWindows) -> Float[np.ndarray, "window step tag"]:
+    """Errors of a model on windows it was not fitted on, some hundred at a time."""
+    starts = range(0, len(windows.assets), 256)
+    return np.concatenate([model.residual(windows.values[s : s + 256], windows.mask[s : s + 256])[0] for s in starts])
 
 
 def _joined(raws: Sequence[Mapping[str, Float[np.ndarray, " row"]]]) -> dict[str, Float[np.ndarray, " row"]]:

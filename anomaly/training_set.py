@@ -24,8 +24,8 @@ STOPPING = (0.45, 0.60)
 """Part of each asset's rows held back for early stopping."""
 CALIBRATION = (0.80, 1.00)
 """Part of each asset's rows held back for the alert line: the newest, which are most like what comes."""
-FOLDS = 4
-"""Blocks of a cross-fit."""
+FOLDS = 8
+"""Blocks of a cross-fit, where there are rows enough."""
 
 
 class TrainingWindows(NamedTuple):
@@ -85,18 +85,24 @@ class TrainingSet:
             raise TooFewRowsError(f"Group {self.group} has no two rows in a line. Wait, or import its history.")
         return int(np.median(np.concatenate(steps)))
 
-    def windows(self, scaler: Scaler, limits: SensorLimits, length: int) -> TrainingWindows:
-        """All wholly normal windows of `length` rows, scaled, sensor faults masked. May be empty."""
-        values, masks, assets = [np.empty((0, length, len(self.tags)), np.float32)], [], []
+    def windows(self, scaler: Scaler, limits: SensorLimits, length: int, most: int | None = None) -> TrainingWindows:
+        """All wholly normal windows of `length` rows, scaled, sensor faults masked. May be empty.
+
+        `most`: about so many at most, evenly spaced.
+        """
+        step = 1 if most is None else -(-sum(map(len, self.samples)) // most) or 1
+        values: list[np.ndarray] = [np.empty((0, length, len(self.tags)), np.float32)]
+        assets: list[str] = []
         masks = [np.empty((0, length, len(self.tags)), bool)]
         for part, normal in zip(self.samples, self.normal, strict=True):
             found = sliding(part, 0, length, self.tags, limits, self.mode)
             past = np.cumsum(np.concatenate([np.zeros(length, int), ~normal]))
             good = np.array([state is State.OK for state in found.state], bool) & (past[length:] == past[: len(part)])
             good &= found.mask[:, -1].any(axis=1)
-            values.append(scaler.scale_windows(found)[good])
-            masks.append(found.mask[good])
-            assets += [part.asset] * int(good.sum())
+            chosen = rows_of(found, np.flatnonzero(good)[::step])
+            values.append(scaler.scale_windows(chosen))
+            masks.append(chosen.mask)
+            assets += chosen.assets
         return TrainingWindows(np.concatenate(values), np.concatenate(masks), tuple(assets))
 
     def split(self) -> Split:

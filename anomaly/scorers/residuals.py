@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 OFF_DIAGONAL = 0.2
 """Correlations of slow residuals are kept at this share (shrinkage towards the diagonal; Ledoit & Wolf 2004)."""
-FAST_SHARE = 2.0 / 3.0
+FAST_SHARE = 0.5
 """Weight of the fast scale in the geometric mean of both energies."""
 FLOOR = 0.01
 """Smallest normal error believed, in scaled units: 1 % of a tag's normal spread."""
@@ -36,21 +36,16 @@ class Whitening:
     weights: Float[np.ndarray, " time"]
 
     def judge(
-        self,
-        residual: Float[np.ndarray, "window time tag"],
-        seen: Bool[np.ndarray, "window time tag"],
-        variance: Float[np.ndarray, "window tag"] | None = None,
+        self, residual: Float[np.ndarray, "window time tag"], seen: Bool[np.ndarray, "window time tag"]
     ) -> tuple[Float[np.ndarray, " window"], Float[np.ndarray, "window tag"]]:
         """Root of the geometric mean of both energies, and each tag's share in it. NaN and zeros if nothing was seen.
 
-        About 1 on normal rows, however many tags are seen. `variance`: factor on a tag's normal squared error in this
-        window, where the model knows that it expects worse than usual (other sensors missing).
+        About 1 on normal rows, however many tags are seen. Residuals of unseen cells are not looked at.
         """
         last = seen[:, -1]
         count = last.sum(axis=1)
-        factor = np.ones(last.shape) if variance is None else variance
-        fast = np.where(last, residual[:, -1] ** 2 / (self.fast * factor), 0.0)
-        drift = np.where(last, smoothed(residual, seen, self.weights) / np.sqrt(factor), 0.0)
+        fast = np.where(last, residual[:, -1] ** 2 / self.fast, 0.0)
+        drift = np.where(last, smoothed(residual, seen, self.weights), 0.0)
         slow = drift * self._whiten(drift, last)
         with np.errstate(invalid="ignore", divide="ignore"):
             sizes = fast.sum(axis=1) / count, np.maximum(slow.sum(axis=1), 0.0) / count
@@ -125,8 +120,10 @@ def patterns(
     seen: Bool[np.ndarray, "window cell"],
 ) -> list[tuple[Bool[np.ndarray, " cell"], np.ndarray]]:
     """Which windows share one pattern of seen cells: (pattern, their positions), so that each is prepared once."""
-    unique, which = np.unique(seen, axis=0, return_inverse=True)
-    return [(pattern, np.flatnonzero(which.reshape(-1) == number)) for number, pattern in enumerate(unique)]
+    groups: dict[bytes, list[int]] = {}
+    for number, packed in enumerate(np.packbits(seen, axis=1)):
+        groups.setdefault(packed.tobytes(), []).append(number)
+    return [(seen[numbers[0]], np.array(numbers)) for numbers in groups.values()]
 
 
 def times(rows: Float[np.ndarray, "window a"], matrix: Float[np.ndarray, "a b"]) -> Float[np.ndarray, "window b"]:

@@ -1,8 +1,9 @@
-"""Window-PCA: the linear model of what a normal window looks like, flattened to one vector of `time × tag` cells.
+"""Window-PCA: the linear model of what a few normal rows look like, flattened to one vector of `time × tag` cells.
 
-Probabilistic PCA (Tipping & Bishop 1999): x = mean + W z + noise. The residual of the window against the principal
-subspace is judged on its last rows. Cells not seen are imputed by their conditional mean given the seen ones, so any
-sensor may be missing or masked, and the model knows how much worse it expects then.
+Probabilistic PCA (Tipping & Bishop 1999): x = mean + W z + noise. It is slid over the window; each place gives the
+residual of its last row against the principal subspace, and the series of these is judged (see `Whitening`). Cells
+not seen are imputed by their conditional mean given the seen ones, so any sensor may be missing or masked, and the
+model knows how much worse it expects then.
 """
 
 from __future__ import annotations
@@ -16,30 +17,37 @@ from anomaly.domain import Rung
 from anomaly.scorers import Raw, State
 from anomaly.scorers.residuals import Whitening, ewma_weights, patterns, times
 
-LENGTH = 10
-"""Rows in a window."""
+LENGTH = 30
+"""Rows in a window: errors are tracked over the last 21 of them, each from the ten rows before it and itself."""
+SPAN = 10
+"""Rows that the model looks at, at once."""
 EXPLAINED = 0.9
 """Share of the variance that the principal subspace keeps."""
+FACTORS = (0.1, 100.0)
+"""How much smaller or larger a normal squared residual can become for want of other sensors."""
 ROUNDS = 5
 """Rounds of imputing training cells that were not seen."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowPca:
-    """A fitted window-PCA. `loadings` are orthonormal columns; `variances` their variance, `noise` that of the rest.
+    """A fitted window-PCA of `span` rows, slid over windows of `length`.
+
+    `loadings` are orthonormal columns; `variances` their variance, `noise` that of the rest, scaled units squared.
 
     >>> import numpy as np
     >>> wave = np.sin(np.arange(400) / 5.0)[:, None] * [1.0, -1.0] + np.random.default_rng(0).normal(0, 0.1, (400, 2))
-    >>> windows = np.stack([wave[i : i + 10] for i in range(390)]).astype(np.float32)
-    >>> model = fit_window_pca_model(windows, np.ones_like(windows, bool))
-    >>> broken = windows[:1].copy()
+    >>> rows = np.stack([wave[i : i + 10] for i in range(390)]).astype(np.float32)
+    >>> model = fit_window_pca_model(rows, np.ones_like(rows, bool), length=30)
+    >>> healthy = wave[None, :30].astype(np.float32)
+    >>> broken, seen = healthy.copy(), np.ones_like(healthy, bool)
     >>> broken[0, -1, 0] += 1.0
-    >>> seen = np.ones_like(broken, bool)
-    >>> bool(model.score(broken, seen).raw[0] > 2 * model.score(windows[:1], seen).raw[0])
+    >>> bool(model.score(broken, seen).raw[0] > 2 * model.score(healthy, seen).raw[0])
     True
     """
 
     length: int
+    span: int
     mean: Float[np.ndarray, " cell"]
     loadings: Float[np.ndarray, "cell component"]
     variances: Float[np.ndarray, " component"]
@@ -52,63 +60,63 @@ class WindowPca:
         return Rung.WINDOW_PCA
 
     def score(self, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]) -> Raw:
-        """Score by the whitened residual of the last rows (see `Whitening`); `expected` is the last row's projection.
+        """Score by the whitened residuals of the last rows; `expected` is the last row's projection, of every tag.
 
-        NaN where no tag of the last row was seen. `expected` is known for every tag, seen or not.
+        NaN where no tag of the last row was seen.
         """
-        residual, variance, expected = self.residual(values, mask)
-        raw, contributions = self.whitening.judge(residual, mask, variance)
+        residual, expected = self.residual(values, mask)
+        raw, contributions = self.whitening.judge(residual, mask[:, self.span - 1 :])
         return Raw(raw, contributions, expected)
 
     def residual(
         self, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]
-    ) -> tuple[Float[np.ndarray, "window time tag"], Float[np.ndarray, "window tag"], Float[np.ndarray, "window tag"]]:
-        """Residuals (0 where unseen), the factor on their normal variance in the last row, the last row expected."""
+    ) -> tuple[Float[np.ndarray, "window step tag"], Float[np.ndarray, "window tag"]]:
+        """Residuals of the rows from `span` on (0 where unseen), and the last row expected; scaled units.
+
+        Where cells are missing the model expects worse, or hugs the few it has: residuals are put to the size they have
+        when nothing is missing, so that a missing tag moves the score neither up nor down.
+        """
         count, _, tags = values.shape
-        seen = mask.reshape(count, -1)
-        centred = np.where(seen, values.reshape(count, -1).astype(np.float64) - self.mean, 0.0)
-        filled = centred.copy()
-        variance = np.ones((count, tags))
-        for pattern, rows in patterns(seen):
-            if not pattern.all():
-                gain = self._gain(pattern)
-                latent = times(centred[np.ix_(rows, np.flatnonzero(pattern))], gain.T)
-                guess = times(latent, self._mixing().T)
-                filled[rows] = np.where(pattern, centred[rows], guess)
-                variance[rows] = self._variance(pattern, gain)
-        projected = times(times(filled, self.loadings), self.loadings.T)
-        residual = np.where(seen, centred - projected, 0.0).reshape(values.shape)
-        return residual, variance, (projected + self.mean)[:, -tags:]
+        seen = np.lib.stride_tricks.sliding_window_view(mask, self.span, axis=1).transpose(0, 1, 3, 2)
+        view = np.lib.stride_tricks.sliding_window_view(values, self.span, axis=1).transpose(0, 1, 3, 2)
+        cells = seen.reshape(-1, self.span * tags)
+        centred = np.where(cells, view.reshape(cells.shape).astype(np.float64) - self.mean, 0.0)
+        projected, size = np.empty((len(cells), tags)), np.ones((len(cells), tags))
+        for pattern, rows in patterns(cells):
+            operator, size[rows] = self._project(pattern)
+            projected[rows] = times(centred[rows], operator)
+        residual = np.where(cells[:, -tags:], (centred[:, -tags:] - projected) / np.sqrt(size), 0.0)
+        expected = (projected + self.mean[-tags:]).reshape(count, -1, tags)[:, -1]
+        return residual.reshape(count, -1, tags), expected
 
-    def _mixing(self) -> Float[np.ndarray, "cell component"]:
-        """W of x = mean + W z + noise, z of unit variance."""
-        return np.asarray(self.loadings * np.sqrt(np.maximum(self.variances - self.noise, 0.0)))
+    def _project(
+        self, pattern: Bool[np.ndarray, " cell"]
+    ) -> tuple[Float[np.ndarray, "cell tag"], Float[np.ndarray, " tag"]]:
+        """What turns centred cells (0 where unseen) into the projected last row, and the factor on residual variances.
 
-    def _gain(self, pattern: Bool[np.ndarray, " cell"]) -> Float[np.ndarray, "component seen"]:
-        """What turns the seen cells into the latent z's conditional mean."""
-        mixing = self._mixing()[pattern]
-        gram = mixing.T @ mixing + self.noise * np.eye(mixing.shape[1])
-        return np.asarray(np.linalg.solve(gram, mixing.T))
-
-    def _variance(
-        self, pattern: Bool[np.ndarray, " cell"], gain: Float[np.ndarray, "component seen"]
-    ) -> Float[np.ndarray, " tag"]:
-        """How much larger (or smaller) the last row's squared residuals normally are under this pattern."""
-        tags = len(self.mean) // self.length
-        mixing = self._mixing()
-        fill = mixing @ gain
-        fill[pattern] = np.eye(int(pattern.sum()))
-        operator = fill[-tags:] - self.loadings[-tags:] @ (self.loadings.T @ fill)
-        here = self.noise * (operator**2).sum(axis=1) + ((operator @ mixing[pattern]) ** 2).sum(axis=1)
-        usual = self.noise * (1.0 - (self.loadings[-tags:] ** 2).sum(axis=1))
-        return np.where(
-            pattern[-tags:] & (usual > 1e-9 * self.noise), np.clip(here / np.maximum(usual, 1e-300), 0.1, 100.0), 1.0
-        )
+        Unseen cells are set to their conditional mean first. The factor is the residuals' variance under this pattern
+        divided by that with everything seen, by the model's own covariance W W' + noise.
+        """
+        tags = len(self.mean) // self.span
+        tail = self.loadings[-tags:]
+        if pattern.all():
+            return np.ascontiguousarray(self.loadings @ tail.T), np.ones(tags)
+        mixing = self.loadings * np.sqrt(np.maximum(self.variances - self.noise, 0.0))
+        seen = np.where(pattern[:, None], mixing, 0.0)
+        gain = np.linalg.solve(seen.T @ seen + self.noise * np.eye(seen.shape[1]), seen.T)
+        operator = tail @ (np.where(pattern, self.loadings.T, 0.0) + (self.loadings.T * ~pattern) @ mixing @ gain)
+        error = -operator
+        error[:, -tags:] += np.eye(tags) * pattern[-tags:]
+        here = self.noise * (error**2).sum(axis=1) + ((error @ seen) ** 2).sum(axis=1)
+        usual = self.noise * (1.0 - (tail**2).sum(axis=1))
+        factor = np.clip(here / np.maximum(usual, 1e-9 * self.noise), *FACTORS)
+        return np.ascontiguousarray(operator.T), np.where(pattern[-tags:], factor, 1.0)
 
     def state(self) -> State:
         """Numbers and arrays that rebuild it."""
         return {
             "length": self.length,
+            "span": self.span,
             "noise": self.noise,
             "mean": self.mean,
             "loadings": self.loadings,
@@ -125,6 +133,7 @@ class WindowPca:
         whitening = Whitening(*(np.asarray(state[name], float) for name in ("fast", "slow", "weights")))
         return cls(
             length=int(np.asarray(state["length"])),
+            span=int(np.asarray(state["span"])),
             noise=float(np.asarray(state["noise"])),
             whitening=whitening,
             **array,
@@ -138,13 +147,14 @@ class WindowPca:
 def fit_window_pca_model(
     values: Float32[np.ndarray, "window time tag"],
     mask: Bool[np.ndarray, "window time tag"],
+    length: int = LENGTH,
     explained: float = EXPLAINED,
 ) -> WindowPca:
-    """Fit to scaled normal windows. Unseen cells are imputed in a few rounds (Raiko, Ilin & Karhunen 2008).
+    """Fit to scaled normal windows of `span` rows. Unseen cells are imputed in a few rounds (Raiko et al. 2008).
 
-    Its whitening is the unit one: judge only after `whitened`, with moments of windows left out here.
+    Its whitening is the unit one: judge only after `whitened`, with errors on windows left out here.
     """
-    count, length, tags = values.shape
+    count, span, tags = values.shape
     seen = mask.reshape(count, -1)
     cells = np.where(seen, values.reshape(count, -1).astype(np.float64), 0.0)
     mean = cells.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
@@ -152,8 +162,8 @@ def fit_window_pca_model(
     for _ in range(1 if seen.all() else ROUNDS):
         loadings, variances, noise = _principal(centred, explained)
         centred = np.where(seen, centred, centred @ loadings @ loadings.T)
-    unit = Whitening(np.ones(tags), np.eye(tags), ewma_weights(length))
-    return WindowPca(length, mean, loadings, variances, noise, unit)
+    unit = Whitening(np.ones(tags), np.eye(tags), ewma_weights(length - span + 1))
+    return WindowPca(length, span, mean, loadings, variances, noise, unit)
 
 
 def _principal(

@@ -25,7 +25,7 @@ OWN_ROWS = 200
 """Calibration rows an asset needs for a line of its own; with fewer it is given the pooled one."""
 PEAKS = 25.0
 """Independent peaks at which the fitted tail counts as much as the robust spread."""
-DEVIATIONS = (3.0, 4.5)
+DEVIATIONS = (3.0, 4.0)
 """The robust line is this many deviations out, at least and at most, whatever the budget."""
 STRETCH = 1.5
 """The tail may move the robust line's distance from the median (in ln) by this factor, up or down."""
