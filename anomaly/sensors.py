@@ -9,6 +9,7 @@ from jaxtyping import Bool, UInt8
 
 from anomaly import rolling
 from anomaly.domain import Quality, Samples, SensorFault
+from anomaly.jumps import alone, jumps, unit_jumps
 from anomaly.sensor_limits import (
     FLAT_ROWS,
     HORIZON,
@@ -20,15 +21,12 @@ from anomaly.sensor_limits import (
     features,
     fit_limits,
 )
-from anomaly.unit_jump import unit_jumps
 
 __all__ = ["HORIZON", "SensorLimits", "check", "default_limits", "fit_limits"]
 
 BURST_ROWS = 24
 BURST = 3
 """So many spikes within 24 rows are a loose contact: the tag is not believed until they are out of sight."""
-TOGETHER = 3
-"""Rows within which strange moves of several tags are one event, and so the machine's, not a sensor's."""
 
 
 def check(samples: Samples, limits: SensorLimits) -> UInt8[np.ndarray, "row tag"]:
@@ -54,14 +52,14 @@ def _check_segment(samples: Samples, rows: slice, limits: SensorLimits, out: UIn
     quality = samples.quality[rows]
     found = features(np.where(seen, samples.values[rows], np.nan))
     calm = _calm(found, limits)
-    jumped = _jumps(found, limits)
-    out[seen & calm & _alone(_noisy(found, limits))] = SensorFault.NOISE
+    jumped = jumps(found, limits)
+    out[seen & calm & alone(_noisy(found, limits))] = SensorFault.NOISE
     stuck = (limits.stuck_rows > 0) & (rolling.run_length(found.filled) >= limits.stuck_rows)
     out[seen & calm & _flat(found, limits, stuck)] = SensorFault.FLAT
     out[seen & calm & _spikes(jumped)] = SensorFault.SPIKE
     out[seen & stuck & ~_standing_still(found, limits, stuck)] = SensorFault.STUCK
     out[(found.seen < limits.low) | (found.seen > limits.high)] = SensorFault.OUT_OF_RANGE
-    out[unit_jumps(found, _alone(jumped), limits)] = SensorFault.UNIT_JUMP
+    out[calm & unit_jumps(found, limits)] = SensorFault.UNIT_JUMP
     out[_missing(seen, limits)] = SensorFault.MISSING
     out[quality == Quality.BAD] = SensorFault.BAD_QUALITY
 
@@ -74,29 +72,11 @@ def _calm(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row tag"]:
     return verdict
 
 
-def _jumps(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row tag"]:
-    """Too far from a usual level, and got there at once: a fast ramp gets as far, but not within one row."""
-    margin = 0.25 * (limits.usual_high - limits.usual_low)
-    strange = (found.level > limits.usual_high + margin) | (found.level < limits.usual_low - margin)
-    far: np.ndarray = (found.jump > limits.step) & ~strange
-    if not far.any():
-        return far
-    verdict: np.ndarray = far & (rolling.trailing_count(found.change > limits.step, TOGETHER) > 0)
-    return verdict
-
-
-def _alone(strange: Bool[np.ndarray, "row tag"]) -> Bool[np.ndarray, "row tag"]:
-    """Strange where, in these three rows, hardly another tag is: one of up to 15, two of up to 31, …"""
-    together = (rolling.trailing_count(strange, TOGETHER) > 0).sum(axis=1)
-    verdict: np.ndarray = strange & (together <= 1 + strange.shape[1] // 16)[:, None]
-    return verdict
-
-
 def _spikes(jumped: Bool[np.ndarray, "row tag"]) -> Bool[np.ndarray, "row tag"]:
     """Implausible steps, and the rows after a burst of them. A new level is believed once it fills the median."""
     if not jumped.any():
         return jumped
-    spike = _alone(jumped)
+    spike = alone(jumped)
     begins = spike.copy()
     begins[1:] &= ~spike[:-1]
     return spike | (rolling.trailing_count(begins, BURST_ROWS) >= BURST)

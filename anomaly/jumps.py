@@ -1,4 +1,4 @@
-"""A sensor that all at once speaks another unit: °F for °C, psi for bar, a lost decimal point."""
+"""Sudden moves of a signal; and sensors that all at once speak another unit: °F for °C, psi for bar, a lost decimal."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from jaxtyping import Bool, Float
 from anomaly import rolling
 from anomaly.sensor_limits import Features, SensorLimits
 
+TOGETHER = 3
+"""Rows within which strange moves of several tags are one event, and so the machine's, not a sensor's."""
+LEAP = 0.5
+"""Share of the largest plausible step that will do for a jump if another unit explains it."""
 REMEMBER = 36
 """Rows for which a jump explains what follows it."""
 LASTING = 24
@@ -31,34 +35,44 @@ class Conversion(NamedTuple):
     def tells_apart(self, low: float, high: float) -> bool:
         """Whether the normal range is narrow, and too far from itself in the other unit for a process to get there.
 
-        >>> Conversion(1.8, 32).tells_apart(65.0, 75.0), Conversion(10).tells_apart(0.0, 75.0)
+        >>> Conversion(1.8, 32.0).tells_apart(65.0, 75.0), Conversion(10.0).tells_apart(0.0, 75.0)
         (True, False)
         """
         width = high - low
         there = (self.factor * low + self.offset, self.factor * high + self.offset)
         apart = max(there[0] - high, low - there[1])
-        return self.lasting and width < 0.6 * max(abs(low), abs(high)) and apart > width and apart > 0.4 * abs(low)
+        by_width = apart > width and apart > 0.4 * abs(low)
+        by_ratio = low > 0 and (there[0] > 3 * high or there[1] < low / 3)
+        return self.lasting and width < 0.6 * max(abs(low), abs(high)) and (by_width or by_ratio)
 
 
-_DECIMAL = tuple(Conversion(factor) for factor in (10, 0.1, 100, 0.01, 1000, 0.001))
+def _linear(*factors: float) -> tuple[Conversion, ...]:
+    return tuple(Conversion(factor) for factor in factors)
+
+
+_DECIMAL = _linear(10.0, 0.1, 100.0, 0.01, 1000.0, 0.001)
 _TEMPERATURE = (
-    Conversion(1.8, 32),
+    Conversion(1.8, 32.0),
     Conversion(1 / 1.8, -32 / 1.8),
-    Conversion(1, 273.15),
-    Conversion(1, -273.15),
+    Conversion(1.0, 273.15),
+    Conversion(1.0, -273.15),
 )
-_PRESSURE = tuple(Conversion(factor) for factor in (14.5038, 1 / 14.5038, 6.89476, 1 / 6.89476, 1e5, 1e-5, 1e6, 1e-6))
+_PRESSURE = _linear(14.5038, 1 / 14.5038, 6.89476, 1 / 6.89476, 1e5, 1e-5, 1e6, 1e-6)
 _VIBRATION = (
-    *(Conversion(factor) for factor in (25.4, 1 / 25.4, 1000, 0.001)),
-    *(Conversion(factor, lasting=False) for factor in (9.80665, 1 / 9.80665, 10, 0.1, 100, 0.01)),
+    *_linear(25.4, 1 / 25.4, 1000.0, 0.001),
+    *(Conversion(factor, lasting=False) for factor in (9.80665, 1 / 9.80665, 10.0, 0.1, 100.0, 0.01)),
 )
 """A failing machine really shakes ten times as much, and a stopped one a hundredth."""
-_FLOW = tuple(Conversion(factor) for factor in (60, 1 / 60, 3.6, 1 / 3.6, 16.6667, 0.06, 3.78541, 0.264172))
+_FLOW = (60.0, 1 / 60, 3.6, 1 / 3.6, 16.6667, 0.06, 3.78541, 0.264172, 4.40287, 0.227125)
+_SPEED = (196.85, 1 / 196.85, 3.28084, 0.3048, 3.6, 1 / 3.6)
+_FORCE = (224.809, 1 / 224.809, 4.44822, 0.224809, 9.80665, 0.101972)
 _FAMILIES: dict[tuple[str, ...], tuple[Conversion, ...]] = {
     ("°c", "c", "degc", "°f", "f", "degf", "k"): _TEMPERATURE + _DECIMAL,
     ("bar", "mbar", "pa", "kpa", "mpa", "psi", "barg", "bara"): _PRESSURE + _DECIMAL,
-    ("mm/s", "in/s", "m/s", "g", "m/s²", "m/s2", "mm", "µm", "um"): _VIBRATION,
-    ("l/min", "l/s", "m³/h", "m3/h", "m³/min", "m3/min", "gpm", "l/h", "m³/s", "m3/s"): _FLOW + _DECIMAL,
+    ("mm/s", "in/s", "g", "m/s²", "m/s2", "mm", "µm", "um"): _VIBRATION,
+    ("l/min", "l/s", "m³/h", "m3/h", "m³/min", "m3/min", "gpm", "l/h", "m³/s", "m3/s"): _linear(*_FLOW) + _DECIMAL,
+    ("m/s", "m/min", "ft/min", "km/h"): _linear(*_SPEED) + _DECIMAL,
+    ("n", "kn", "lbf", "kgf"): _linear(*_FORCE) + _DECIMAL,
 }
 
 
@@ -66,22 +80,40 @@ def conversions(unit: str) -> tuple[Conversion, ...]:
     """Mistakes that happen with values of a unit; decimal ones for any.
 
     >>> conversions("°C")[0]
-    Conversion(factor=1.8, offset=32, lasting=True)
+    Conversion(factor=1.8, offset=32.0, lasting=True)
     """
     return next((found for units, found in _FAMILIES.items() if unit.strip().lower() in units), _DECIMAL)
 
 
-def unit_jumps(
-    found: Features, jumped: Bool[np.ndarray, "row tag"], limits: SensorLimits
-) -> Bool[np.ndarray, "row tag"]:
+def jumps(found: Features, limits: SensorLimits, share: float = 1.0) -> Bool[np.ndarray, "row tag"]:
+    """Farther from a usual level than `share` of the plausible step, and all at once: a fast ramp takes its time."""
+    margin = 0.25 * (limits.usual_high - limits.usual_low)
+    strange = (found.level > limits.usual_high + margin) | (found.level < limits.usual_low - margin)
+    far: np.ndarray = (found.jump > share * limits.step) & ~strange
+    if far.any():
+        far &= rolling.trailing_count(found.change > share * limits.step, TOGETHER) > 0
+    return far
+
+
+def alone(strange: Bool[np.ndarray, "row tag"]) -> Bool[np.ndarray, "row tag"]:
+    """Strange where, in these three rows, hardly another tag is: one of up to 15, two of up to 31, …"""
+    together = (rolling.trailing_count(strange, TOGETHER) > 0).sum(axis=1)
+    verdict: np.ndarray = strange & (together <= 1 + strange.shape[1] // 16)[:, None]
+    return verdict
+
+
+def unit_jumps(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row tag"]:
     """Where values outside the learned range are normal ones in another unit.
 
-    Told either from a jump (`jumped`, at most 36 rows back) that took the level before it to its value in that unit, or
-    from the level alone: the last 24 rows keep to the normal range in that unit, with the noise that goes with it.
+    Told either from a jump of this tag alone (at most 36 rows back) that took the level before it to its value in that
+    unit, or from the level: the last 24 rows keep to the normal range in that unit, with the noise that goes with it.
     """
     width = limits.usual_high - limits.usual_low
     far = _outside(found.seen, limits, 0.5 * width, 1.5)
     out = np.zeros(far.shape, dtype=bool)
+    if not far.any():
+        return out
+    jumped = alone(jumps(found, limits, LEAP))
     for tag in np.flatnonzero(far.any(axis=0)).tolist():
         out[:, tag] = far[:, tag] & _tag_jumps(found, jumped, limits, tag)
     return out
