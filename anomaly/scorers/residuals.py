@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32, Int64
 
 OFF_DIAGONAL = 0.2
 """Correlations of slow residuals are kept at this share (shrinkage towards the diagonal; Ledoit & Wolf 2004)."""
@@ -124,6 +124,18 @@ def patterns(
     for number, packed in enumerate(np.packbits(seen, axis=1)):
         groups.setdefault(packed.tobytes(), []).append(number)
     return [(seen[numbers[0]], np.array(numbers)) for numbers in groups.values()]
+
+
+def distinct(
+    cells: Float32[np.ndarray, "place cell"], seen: Bool[np.ndarray, "place cell"]
+) -> tuple[Int64[np.ndarray, " different"], Int64[np.ndarray, " place"]]:
+    """Rows that differ, by their number, and for each row which of those it equals. Equal to the bit, mask too."""
+    found: dict[bytes, int] = {}
+    both = np.hstack([np.ascontiguousarray(cells).view(np.uint8), np.packbits(seen, axis=1)])
+    where = np.array([found.setdefault(row.tobytes(), len(found)) for row in both], np.int64)
+    first = np.full(len(found), len(both), np.int64)
+    np.minimum.at(first, where, np.arange(len(both)))
+    return first, where
 
 
 def times(rows: Float[np.ndarray, "window a"], matrix: Float[np.ndarray, "a b"]) -> Float[np.ndarray, "window b"]:

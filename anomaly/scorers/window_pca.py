@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float32
 
 from anomaly.domain import Rung
 from anomaly.scorers import Raw, State
-from anomaly.scorers.residuals import Whitening, ewma_weights, patterns, times
+from anomaly.scorers.residuals import Whitening, distinct, ewma_weights, patterns, times
 
 LENGTH = 30
 """Rows in a window: errors are tracked over the last 21 of them, each from the ten rows before it and itself."""
@@ -77,17 +77,27 @@ class WindowPca:
         when nothing is missing, so that a missing tag moves the score neither up nor down.
         """
         count, _, tags = values.shape
-        seen = np.lib.stride_tricks.sliding_window_view(mask, self.span, axis=1).transpose(0, 1, 3, 2)
+        places = count, values.shape[1] - self.span + 1, self.span * tags
         view = np.lib.stride_tricks.sliding_window_view(values, self.span, axis=1).transpose(0, 1, 3, 2)
-        cells = seen.reshape(-1, self.span * tags)
-        centred = np.where(cells, view.reshape(cells.shape).astype(np.float64) - self.mean, 0.0)
+        seen = np.lib.stride_tricks.sliding_window_view(mask, self.span, axis=1).transpose(0, 1, 3, 2)
+        cells, known = view.reshape(-1, places[2]), seen.reshape(-1, places[2])
+        first, where = distinct(cells, known)  # windows that follow one another share nearly all of them
+        residual, expected = self._residual_of(cells[first], known[first])
+        shape = (*places[:2], tags)
+        return residual[where].reshape(shape), expected[where].reshape(shape)[:, -1]
+
+    def _residual_of(
+        self, cells: Float32[np.ndarray, "place cell"], seen: Bool[np.ndarray, "place cell"]
+    ) -> tuple[Float[np.ndarray, "place tag"], Float[np.ndarray, "place tag"]]:
+        """Residual of the last row and what was expected of it, at places of `span` rows each."""
+        tags = len(self.mean) // self.span
+        centred = np.where(seen, cells.astype(np.float64) - self.mean, 0.0)
         projected, size = np.empty((len(cells), tags)), np.ones((len(cells), tags))
-        for pattern, rows in patterns(cells):
+        for pattern, rows in patterns(seen):
             operator, size[rows] = self._project(pattern)
             projected[rows] = times(centred[rows], operator)
-        residual = np.where(cells[:, -tags:], (centred[:, -tags:] - projected) / np.sqrt(size), 0.0)
-        expected = (projected + self.mean[-tags:]).reshape(count, -1, tags)[:, -1]
-        return residual.reshape(count, -1, tags), expected
+        residual = np.where(seen[:, -tags:], (centred[:, -tags:] - projected) / np.sqrt(size), 0.0)
+        return residual, projected + self.mean[-tags:]
 
     def _project(
         self, pattern: Bool[np.ndarray, " cell"]
@@ -103,8 +113,9 @@ class WindowPca:
             return np.ascontiguousarray(self.loadings @ tail.T), np.ones(tags)
         mixing = self.loadings * np.sqrt(np.maximum(self.variances - self.noise, 0.0))
         seen = np.where(pattern[:, None], mixing, 0.0)
-        gain = np.linalg.solve(seen.T @ seen + self.noise * np.eye(seen.shape[1]), seen.T)
-        operator = tail @ (np.where(pattern, self.loadings.T, 0.0) + (self.loadings.T * ~pattern) @ mixing @ gain)
+        gram = seen.T @ seen + self.noise * np.eye(seen.shape[1])
+        lost = (tail @ self.loadings[~pattern].T) @ mixing[~pattern]
+        operator = tail @ np.where(pattern, self.loadings.T, 0.0) + np.linalg.solve(gram, lost.T).T @ seen.T
         error = -operator
         error[:, -tags:] += np.eye(tags) * pattern[-tags:]
         here = self.noise * (error**2).sum(axis=1) + ((error @ seen) ** 2).sum(axis=1)
