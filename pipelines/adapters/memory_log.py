@@ -188,11 +188,13 @@ class MemoryConsumer:
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """See `Consumer.commit`."""
         with self._log.open():
-            held = self._group.held(self._number)
             for partition, position in positions.items():
-                self._check(partition, held)
+                self._check(partition, self._mine)
                 if len(position.metadata.encode()) > METADATA_BYTES:
                     raise StorageError(f"the metadata of a commit is longer than {METADATA_BYTES} bytes")
+            held = self._group.held(self._number)
+            for partition in positions:
+                self._check(partition, held)
             self._log.positions |= {(self._name, partition): position for partition, position in positions.items()}
 
     def close(self) -> None:
