@@ -184,7 +184,8 @@ def _principal(
     variances, axes = np.linalg.eigh(centred.T @ centred / max(len(centred), 1))
     variances, axes = np.maximum(variances[::-1], 0.0), axes[:, ::-1]
     total = max(float(variances.sum()), 1e-12)
-    kept = min(int(np.searchsorted(np.cumsum(variances) / total, explained)) + 1, len(variances) - 1)
+    enough = int(np.searchsorted(np.cumsum(variances) / total, explained)) + 1
+    kept = min(enough, len(variances) - 1, int((variances > 1e-9).sum()))  # an axis that never moved explains nothing
     signs = np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
     noise = max(float(variances[kept:].mean()), 1e-6 * total / len(variances), 1e-12)
     return np.ascontiguousarray((axes * signs)[:, :kept]), variances[:kept].copy(), noise
