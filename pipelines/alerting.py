@@ -54,6 +54,7 @@ __all__ = [
     "decode_state",
     "encode_state",
     "open_alerts",
+    "sentence",
     "state_of",
 ]
 
@@ -319,3 +320,8 @@ def open_alerts(states: Iterable[AssetAlerts]) -> tuple[Alert, ...]:
     """All alerts that are not closed, newest first."""
     alerts = [held.alert for state in states for held in state.held]
     return tuple(sorted(alerts, key=lambda alert: (-alert.raised_at, alert.id)))
+
+
+def sentence(event: AlertEvent, policy: AlertPolicy) -> str:
+    """The words for a transition, with the plant's names, units and time zone: what notifiers are given as `text`."""
+    return wording.event_text(event, policy.asset(event.alert.anomaly.asset), policy.timezone)

@@ -14,8 +14,11 @@ from rich.text import Text
 
 from anomaly.domain import SECOND, Priority
 from anomaly.errors import Unreachable
+from pipelines.alerting import sentence
 from pipelines.ports import AlertEvent
 from pipelines.wording import headline, plain
+
+__all__ = ["WIDTH", "ConsoleNotifier", "line", "sentence"]
 
 WIDTH: Final = 80
 _STYLES: Final = {Priority.LOW: "cyan", Priority.MEDIUM: "yellow", Priority.HIGH: "bold red"}

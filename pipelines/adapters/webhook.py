@@ -21,10 +21,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 import threading
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import msgspec
@@ -32,7 +30,9 @@ import msgspec
 from anomaly.domain import SECOND
 from anomaly.errors import ConfigurationError, PlantwatchError, Unreachable
 from pipelines.adapters.system_clock import SystemClock
+from pipelines.alert_json import alert_json
 from pipelines.ports import AlertEvent, Clock
+from pipelines.times import iso
 
 SCHEMA: Final = "plantwatch.alert-event.v1"
 SHORTEST_SECRET: Final = 16
@@ -141,39 +141,5 @@ def signature(secret: bytes, timestamp: str, content: bytes) -> str:
 
 def body(event: AlertEvent, text: str) -> bytes:
     """The JSON body, a pure function of the event and its text."""
-    alert, anomaly = event.alert, event.alert.anomaly
-    told: dict[str, Any] = {
-        "id": alert.id,
-        "asset": anomaly.asset,
-        "kind": anomaly.kind,
-        "cause": anomaly.cause,
-        "fault": anomaly.fault,
-        "state": alert.state,
-        "priority": alert.priority,
-        "onset": _iso(anomaly.onset),
-        "end": _iso(anomaly.end),
-        "raised_at": _iso(alert.raised_at),
-        "cleared_at": _iso(alert.cleared_at),
-        "acknowledged_by": alert.acknowledged_by,
-        "acknowledged_at": _iso(alert.acknowledged_at),
-        "shelved_until": _iso(alert.shelved_until),
-        "peak": _finite(anomaly.peak),
-        "tags": anomaly.tags,
-        "version": anomaly.version,
-        "reason": alert.reason,
-        "message": alert.message,
-        "expected": {tag: {"actual": _finite(a), "expected": _finite(e)} for tag, (a, e) in alert.expected.items()},
-    }
-    whole = {"schema": SCHEMA, "id": event.id, "event": event.event, "time": _iso(event.time)}
-    return _JSON.encode(whole | {"actor": event.actor, "note": event.note, "text": text, "alert": told})
-
-
-def _iso(time: int | None) -> str | None:
-    if time is None:
-        return None
-    seconds, rest = divmod(time, SECOND)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    whole = {"schema": SCHEMA, "id": event.id, "event": event.event, "time": iso(event.time), "actor": event.actor}
+    return _JSON.encode(whole | {"note": event.note, "text": text, "alert": alert_json(event.alert)})
