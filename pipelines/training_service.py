@@ -31,7 +31,7 @@ from anomaly.domain import (
     Tag,
 )
 from anomaly.errors import ConfigurationError, TooFewRowsError
-from anomaly.sensors import SensorLimits, check, fit_limits
+from anomaly.sensors import check, fit_limits
 from anomaly.training_set import TrainingSet
 from pipelines.ports import HistorianReader
 
@@ -49,6 +49,7 @@ REASONS: Final = (
 NO_REPROACH: Final = frozenset({"false", "process_change"})
 """Closing codes that say the machine was well: rows under such an alert are normal."""
 _MISSING: Final = (SensorFault.NONE, SensorFault.MISSING, SensorFault.BAD_QUALITY)
+QUARTERS: Final = 4
 _ALL_ALERTS: Final = 1_000_000
 
 
@@ -111,7 +112,7 @@ def training_set_from_readings(
     until: int,
     policy: CleaningPolicy | None = None,
 ) -> CleanedSet:
-    """The same from blocks of readings (files, an import): several blocks an asset, oldest first; others are passed over.
+    """The same from blocks of readings (files): several blocks an asset, oldest first; other assets are passed over.
 
     There are no alerts beside files, so faults in them are believed to be normal: choose `since` and `until` with care.
     Raises TooFewRowsError, ConfigurationError.
@@ -167,10 +168,10 @@ def _clean(
     signals = tuple(dict.fromkeys(name for asset in members for name in asset.signals))
     tags = group_tags(members)
     before = [_time_reasons(part, by_path[part.asset], spans, policy) for part in samples]
-    limits = fit_limits(samples, tags, [reasons == 0 for reasons in before])
+    faults = _faults(samples, tags, before)
     reasons = [
-        _sensor_reasons(part, by_path[part.asset].signals, limits, known, policy)
-        for part, known in zip(samples, before, strict=True)
+        _sensor_reasons(part, by_path[part.asset].signals, found, known, policy)
+        for part, found, known in zip(samples, faults, before, strict=True)
     ]
     found = np.concatenate([*reasons, np.zeros(0, np.uint8)])
     left_out = {name: int(count) for name, count in zip(REASONS, _counts(found), strict=True) if count}
@@ -206,20 +207,37 @@ def _time_reasons(
     return out
 
 
+def _faults(
+    samples: Sequence[Samples], tags: Sequence[Tag], known: Sequence[UInt8[np.ndarray, " _row"]]
+) -> list[UInt8[np.ndarray, "_row _tag"]]:
+    """Sensor faults of each block, where most of the other times say so: a stuck sensor must not vouch for itself.
+
+    Limits are learned from each quarter of the rows alone; a row is judged by those of the other three.
+    """
+    quarters = [np.arange(len(part)) * QUARTERS // max(len(part), 1) for part in samples]
+    votes = [np.zeros((QUARTERS, *part.values.shape), np.uint8) for part in samples]
+    for number in range(QUARTERS):
+        limits = fit_limits(samples, tags, [(k == 0) & (q == number) for k, q in zip(known, quarters, strict=True)])
+        for part, rows, out in zip(samples, quarters, votes, strict=True):
+            out[number] = np.where((rows == number)[:, None], SensorFault.NONE, check(part, limits))
+    # the second largest of three votes and a blank: a fault if two of three say so
+    return [np.asarray(np.sort(vote, axis=0)[-2]) for vote in votes]
+
+
 def _sensor_reasons(
     samples: Samples,
     signals: Sequence[str],
-    limits: SensorLimits,
+    verdicts: UInt8[np.ndarray, "row tag"],
     known: UInt8[np.ndarray, " row"],
     policy: CleaningPolicy,
 ) -> UInt8[np.ndarray, " row"]:
     """The same, with rows added whose instruments cannot be believed or hardly answer."""
     columns = [samples.tags.index(name) for name in signals]
-    faults = check(samples, limits)[:, columns]
+    faults = verdicts[:, columns]
     seen = samples.mask[:, columns] & (faults == SensorFault.NONE)
     out = np.zeros(len(samples), np.uint8)
-    _name(out, seen.mean(axis=1) < policy.min_coverage, "data_loss")
-    _name(out, ~np.isin(faults, _MISSING).all(axis=1), "instrument_fault")
+    _name(out, np.asarray(seen.mean(axis=1) < policy.min_coverage), "data_loss")
+    _name(out, ~np.asarray(np.isin(faults, _MISSING).all(axis=1)), "instrument_fault")
     return np.where((known > 0) & ((out == 0) | (known < out)), known, out)
 
 
