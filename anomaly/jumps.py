@@ -18,6 +18,8 @@ REMEMBER = 36
 """Rows for which a jump explains what follows it."""
 LASTING = 24
 """Rows a value must keep to another unit's normal range to be told without having seen the jump."""
+ROUGH_ROWS, ROUGH_RECENT = 26, 16
+"""Rows over which roughness is averaged, and in how many of the last rows it may have fitted the other unit."""
 
 
 class Conversion(NamedTuple):
@@ -106,7 +108,8 @@ def unit_jumps(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row t
     """Where values outside the learned range are normal ones in another unit.
 
     Told either from a jump of this tag alone (at most 36 rows back) that took the level before it to its value in that
-    unit, or from the level: the last 24 rows keep to the normal range in that unit, with the noise that goes with it.
+    unit, or from the level: the last 24 rows keep to the normal range in that unit, with the noise that goes with it
+    (without any noise to tell by, a slow change to just that level passes for the other unit).
     """
     width = limits.usual_high - limits.usual_low
     far = _outside(found.seen, limits, 0.5 * width, 1.5)
@@ -141,14 +144,15 @@ def _tag_jumps(
     recent = np.arange(len(seen))[:, None] - last <= REMEMBER
     arrived, left = (np.take_along_axis(x, np.maximum(last, 0), 0) for x in (seen, found.level[:, one]))
     recent &= (left >= low - slack) & (left <= high + slack)
-    roughness = rolling.trailing_sum(found.curvature[:, one], LASTING) / LASTING
+    roughness = _roughness(found.curvature[:, one]) / noise if noise > 0 else None
     out = np.zeros(seen.shape, dtype=bool)
     for conversion in conversions(limits.units[tag]):
         right = conversion.undo(seen)
         explained = recent & _explains(conversion, left, arrived, noise)
         out |= explained & (right >= low - slack) & (right <= high + slack)
         if conversion.tells_apart(low, high):
-            out |= _lasting(right, roughness / conversion.factor, low, high, noise, conversion)
+            fits = True if roughness is None else _as_rough(roughness, conversion.factor)
+            out |= _keeps(right, low, high) & fits
     return out[:, 0]
 
 
@@ -164,20 +168,34 @@ def _explains(
     return verdict
 
 
-def _lasting(
-    right: Float[np.ndarray, "row 1"],
-    roughness: Float[np.ndarray, "row 1"],
-    low: float,
-    high: float,
-    usual_noise: float,
-    conversion: Conversion,
-) -> Bool[np.ndarray, "row 1"]:
-    """Where the last 24 rows, read in the other unit, are all normal and as noisy as normal."""
+def _keeps(right: Float[np.ndarray, "row 1"], low: float, high: float) -> Bool[np.ndarray, "row 1"]:
+    """Where the last 24 rows, read in the other unit, are all normal."""
     slack = 0.1 * (high - low)
     inside = (right >= low - slack) & (right <= high + slack)
-    keeps: np.ndarray = (rolling.trailing_count(inside, LASTING) >= LASTING // 2) & (
+    verdict: np.ndarray = (rolling.trailing_count(inside, LASTING) >= LASTING // 2) & (
         rolling.trailing_count(np.isfinite(right) & ~inside, LASTING) == 0
     )
-    if usual_noise > 0 and not 0.2 < conversion.factor < 5:  # else: no noise to compare, or factor too small to tell
-        keeps &= (roughness > usual_noise / 3) & (roughness < usual_noise * 3)
-    return keeps
+    return verdict
+
+
+def _roughness(curvature: Float[np.ndarray, "row 1"]) -> Float[np.ndarray, "row 1"]:
+    """Mean |second difference| of the last rows; NaN if none is known."""
+    count = rolling.trailing_count(np.isfinite(curvature), ROUGH_ROWS)
+    return rolling.trailing_sum(curvature, ROUGH_ROWS) / np.where(count > 0, count, np.nan)
+
+
+def _as_rough(roughness: Float[np.ndarray, "row 1"], factor: float) -> Bool[np.ndarray, "row 1"]:
+    """Whether noise has grown with the values (`roughness`: times its usual size) rather than stayed what it was.
+
+    What crept up to the same level keeps its noise: that is how an overheated bearing differs from one read in °F. The
+    line is a little beyond half way (as ratios), but never farther from `factor` than threefold.
+    """
+    if factor == 1:  # an offset leaves the noise as it is: nothing to tell by
+        return np.ones(roughness.shape, dtype=bool)
+    if factor > 1:
+        line = max(factor**0.6, factor / 3)
+        verdict: np.ndarray = (rolling.trailing_max(roughness, ROUGH_RECENT) >= line) & (roughness < 3 * factor)
+    else:
+        line = min(factor**0.6, factor * 3)
+        verdict = (rolling.trailing_min(roughness, ROUGH_RECENT) <= line) & (roughness > factor / 3)
+    return verdict

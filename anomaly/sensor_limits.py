@@ -207,7 +207,7 @@ def _normal(segment: tuple[Samples, slice], keep: Bool[np.ndarray, " row"], name
         curvature=here.curvature,
         roughness=_most(here.curvature),
         extent=np.where(whole, extent, np.nan),
-        run=rolling.run_length(here.filled),
+        run=np.where(np.isfinite(seen), rolling.run_length(here.filled), 0),
         absent=rolling.run_length(absent),
     )
 

@@ -34,7 +34,7 @@ def check(samples: Samples, limits: SensorLimits) -> UInt8[np.ndarray, "row tag"
 
     Strange moves (spike, noise, flat) are a sensor's only if hardly another tag makes them at the same time: what all
     tags do, the machine does. Where several faults hold, the most telling one is given: bad quality, missing, unit
-    jump, out of range, stuck, spike, flat, noise. Tags without limits are only checked for bad quality.
+    jump, out of range, stuck, noise, spike, flat. Tags without limits are only checked for bad quality.
     """
     limits = limits.of(samples.tags)
     out = np.zeros(samples.values.shape, dtype=np.uint8)
@@ -53,10 +53,10 @@ def _check_segment(samples: Samples, rows: slice, limits: SensorLimits, out: UIn
     found = features(np.where(seen, samples.values[rows], np.nan))
     calm = _calm(found, limits)
     jumped = jumps(found, limits)
-    out[seen & calm & alone(_noisy(found, limits))] = SensorFault.NOISE
     stuck = (limits.stuck_rows > 0) & (rolling.run_length(found.filled) >= limits.stuck_rows)
     out[seen & calm & _flat(found, limits, stuck)] = SensorFault.FLAT
     out[seen & calm & _spikes(jumped)] = SensorFault.SPIKE
+    out[seen & calm & alone(_noisy(found, limits))] = SensorFault.NOISE
     out[seen & stuck & ~_standing_still(found, limits, stuck)] = SensorFault.STUCK
     out[(found.seen < limits.low) | (found.seen > limits.high)] = SensorFault.OUT_OF_RANGE
     out[calm & unit_jumps(found, limits)] = SensorFault.UNIT_JUMP
