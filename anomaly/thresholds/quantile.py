@@ -33,12 +33,12 @@ def robust_line(raw: Float[np.ndarray, " row"], deviations: float) -> float:
     return float(np.exp(middle + deviations * (high - middle) / 1.645))
 
 
-def log_scores(raw: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+def log_scores(raw: Float[np.ndarray, " row"]) -> Float[np.ndarray, " known"]:
     """Logarithms of the finite scores; raises TooFewRowsError if there is none."""
     return np.asarray(np.log(np.maximum(_finite(raw, 1), TINY)))
 
 
-def _finite(raw: Float[np.ndarray, " row"], least: int) -> Float[np.ndarray, " row"]:
+def _finite(raw: Float[np.ndarray, " row"], least: int) -> Float[np.ndarray, " known"]:
     finite = np.asarray(raw[np.isfinite(raw)])
     if len(finite) < least:
         raise TooFewRowsError(
