@@ -1,14 +1,15 @@
-"""Time columns of files → nanoseconds UTC: ISO-8601, day and month in any order, names of months, 12-hour clocks, numbers.
+"""Time columns of files → ns UTC: ISO-8601, day and month in any order, names of months, 12-hour clocks, numbers.
 
 A time without a zone needs one to be given; which of two numbers is the day is decided from the data, or refused.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from anomaly.domain import SECOND
 from anomaly.errors import DataError, DecodeError
 from pipelines.times import parse_times
 
-Order = Literal["ymd", "dmy", "mdy"]
+Lines = Sequence[int] | Int64[np.ndarray, " row"]
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH: Final = {name: i + 1 for i, name in enumerate(_MONTHS)} | {"mai": 5, "mär": 3, "okt": 10, "dez": 12}
 _ISO: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
@@ -43,7 +44,7 @@ class TimeFormat:
 
 
 def detect(texts: Iterable[str], where: str, day_first: bool | None = None) -> TimeFormat:
-    """The format of a column, from as many of its cells as there are. Raises DataError if day and month are undecided."""
+    """The format of a column, from all its cells. Raises DataError if which is day and which month stays open."""
     first = ""
     dates: dict[str, tuple[int, int]] = {}
     for text in texts:
@@ -71,43 +72,37 @@ def _decide(dates: Sequence[tuple[str, tuple[int, int]]]) -> bool | None:
     jumps = []
     for days, months in ((firsts, seconds), (seconds, firsts)):
         counted = [y * 372 + m * 31 + d for y, m, d in zip(years, months, days, strict=True)]
-        jumps.append(max((abs(b - a) for a, b in zip(counted, counted[1:], strict=False)), default=0))
+        jumps.append(max((abs(b - a) for a, b in itertools.pairwise(counted)), default=0))
     if min(jumps) <= 7 and max(jumps) >= 27:
         return jumps[0] < jumps[1]
     return None
 
 
 def parse_column(
-    cells: pd.Series[Any], form: TimeFormat, zone: str | None, where: str, line: int
+    cells: pd.Series[Any], form: TimeFormat, zone: str | None, where: str, lines: Lines
 ) -> Int64[np.ndarray, " row"]:
-    """The times of a column's cells, ns. `zone`: IANA name for those without one; `line`: of the first, for messages.
+    """The times of a column's cells, ns. `zone`: IANA name for those without one; `lines`: of each, for messages.
 
     Raises DataError: not a time, no zone where none was given, zones in some cells only, a time outside 1678 to 2261.
     """
     if isinstance(cells.dtype, pd.DatetimeTZDtype) or cells.dtype.kind == "M":
-        return _localized(pd.DatetimeIndex(cells), zone, where, line)
+        return _localized(pd.DatetimeIndex(cells), zone, where, lines)
     if cells.dtype.kind in "iuf":
-        return _numbers(cells.tolist(), where, line)
-    texts = cells.astype("str").str.strip()
+        return _numbers(cells.tolist(), where, lines)
+    texts = cells.astype("str").fillna("").str.strip()
     head = str(texts.iloc[0])
     if _NUMBER.fullmatch(head) and not _COMPACT.fullmatch(head):
-        return _numbers(texts.tolist(), where, line)
+        return _numbers(texts.tolist(), where, lines)
     if texts.str.fullmatch(_ISO).all():
-        return _iso(texts, zone, where, line)
+        return _iso(texts, zone, where, lines)
     if texts.str.fullmatch(_COMPACT).all():
-        return _localized(
-            pd.DatetimeIndex(
-                pd.to_datetime(texts.str.replace(r"[T ]", "", regex=True), format="%Y%m%d%H%M%S", errors="coerce")
-            ),
-            zone,
-            where,
-            line,
-            texts,
-        )
-    return _by_fields(texts, form, zone, where, line)
+        digits = texts.str.replace(r"[T ]", "", regex=True)
+        parsed = pd.to_datetime(digits, format="%Y%m%d%H%M%S", errors="coerce")
+        return _localized(pd.DatetimeIndex(parsed), zone, where, lines, texts)
+    return _by_fields(texts, form, zone, where, lines)
 
 
-def _numbers(cells: Sequence[Any], where: str, line: int) -> Int64[np.ndarray, " row"]:
+def _numbers(cells: Sequence[Any], where: str, lines: Lines) -> Int64[np.ndarray, " row"]:
     try:
         return parse_times([_number(cell) for cell in cells])
     except (DecodeError, ValueError):
@@ -115,7 +110,7 @@ def _numbers(cells: Sequence[Any], where: str, line: int) -> Int64[np.ndarray, "
             try:
                 parse_times([_number(cell)])
             except (DecodeError, ValueError) as error:
-                raise _no_time(cell, where, line + i) from error
+                raise _no_time(cell, where, int(lines[i])) from error
         raise
 
 
@@ -125,48 +120,48 @@ def _number(cell: Any) -> int | float:
     return cell if isinstance(cell, float) and not cell.is_integer() else int(cell)
 
 
-def _iso(texts: pd.Series[str], zone: str | None, where: str, line: int) -> Int64[np.ndarray, " row"]:
+def _iso(texts: pd.Series[str], zone: str | None, where: str, lines: Lines) -> Int64[np.ndarray, " row"]:
     zoned = texts.str.contains(r"Z$|:\d\d(?:\.\d+)?[+-]\d\d:?\d\d$", regex=True).to_numpy(dtype=bool)
-    _same_kind(zoned, texts, where, line)
+    _same_kind(zoned, texts, where, lines)
     try:
         parsed = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=bool(zoned[0]))
-        return _localized(pd.DatetimeIndex(parsed), zone, where, line, texts)
+        return _localized(pd.DatetimeIndex(parsed), zone, where, lines, texts)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{where}: a time from line {line} on is outside the years 1678 to 2261: {error}") from error
+        raise DataError(f"{where}: a time from line {lines[0]} on is outside the years 1678 to 2261") from error
 
 
-def _same_kind(zoned: np.ndarray, texts: pd.Series[str], where: str, line: int) -> None:
+def _same_kind(zoned: np.ndarray, texts: pd.Series[str], where: str, lines: Lines) -> None:
     if zoned.any() and not zoned.all():
         odd = int(np.argmin(zoned == zoned[0]))
         raise DataError(
-            f"{where}: line {line} has the time {texts.iloc[0]!r}, line {line + odd} {texts.iloc[odd]!r}: one with a zone, "
-            "one without; write the zone in every row, or in none and give timezone="
+            f"{where}: line {lines[0]} has the time {texts.iloc[0]!r}, line {lines[odd]} {texts.iloc[odd]!r}: one with "
+            "a zone, one without; write the zone in every row, or in none and give timezone="
         )
 
 
 def _localized(
-    times: pd.DatetimeIndex, zone: str | None, where: str, line: int, texts: pd.Series[str] | None = None
+    times: pd.DatetimeIndex, zone: str | None, where: str, lines: Lines, texts: pd.Series[str] | None = None
 ) -> Int64[np.ndarray, " row"]:
     wrong = np.asarray(times.isna())
     if wrong.any():
         odd = int(wrong.argmax())
-        raise _no_time("" if texts is None else texts.iloc[odd], where, line + odd)
+        raise _no_time("" if texts is None else texts.iloc[odd], where, int(lines[odd]))
     if times.tz is None:
         if zone is None:
             shown = times[0].isoformat() if texts is None else texts.iloc[0]
             raise DataError(
-                f"{where}: time {shown!r} at line {line} has no zone; give the zone the clock showed, "
+                f"{where}: time {shown!r} at line {lines[0]} has no zone; give the zone the clock showed, "
                 "for example timezone='Europe/Berlin' or 'UTC'"
             )
         times = _in_zone(times, zone)
     try:
         return np.asarray(times.as_unit("ns").asi8, dtype=np.int64)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{where}: a time from line {line} on is outside the years 1678 to 2261") from error
+        raise DataError(f"{where}: a time from line {lines[0]} on is outside the years 1678 to 2261") from error
 
 
 def _in_zone(times: pd.DatetimeIndex, zone: str) -> pd.DatetimeIndex:
-    """Local clock → instant. The hour that comes twice in autumn: by order if that tells, else the later (winter) one."""
+    """Local clock → instant. The hour that comes twice in autumn: by order if that tells, else winter time."""
     try:
         return times.tz_localize(zone, ambiguous="infer", nonexistent="shift_forward")
     except ValueError:
@@ -175,21 +170,21 @@ def _in_zone(times: pd.DatetimeIndex, zone: str) -> pd.DatetimeIndex:
 
 
 def _by_fields(
-    texts: pd.Series[str], form: TimeFormat, zone: str | None, where: str, line: int
+    texts: pd.Series[str], form: TimeFormat, zone: str | None, where: str, lines: Lines
 ) -> Int64[np.ndarray, " row"]:
     parts = texts.str.extract(_FIELDS)
     wrong = parts["a"].isna().to_numpy(dtype=bool)
     if wrong.any():
-        raise _no_time(texts.iloc[int(wrong.argmax())], where, line + int(wrong.argmax()))
+        raise _no_time(texts.iloc[int(wrong.argmax())], where, int(lines[int(wrong.argmax())]))
     zoned = parts["zone"].notna().to_numpy(dtype=bool)
-    _same_kind(zoned, texts, where, line)
+    _same_kind(zoned, texts, where, lines)
     local, valid = _assemble(parts, form)
     if not valid.all():
         odd = int(valid.argmin())
-        raise _no_time(texts.iloc[odd], where, line + odd)
+        raise _no_time(texts.iloc[odd], where, int(lines[odd]))
     if zoned.all():
         return local - np.array([_offset(text) for text in parts["zone"]], dtype=np.int64)
-    return _localized(pd.DatetimeIndex(local.view("datetime64[ns]")), zone, where, line, texts)
+    return _localized(pd.DatetimeIndex(local.view("datetime64[ns]")), zone, where, lines, texts)
 
 
 def _assemble(parts: pd.DataFrame, form: TimeFormat) -> tuple[Int64[np.ndarray, " row"], np.ndarray]:
