@@ -100,9 +100,15 @@ def pack_rows(*columns: np.ndarray) -> list[bytes]:
 
 
 def unpack_rows(payloads: Sequence[bytes], *dtypes: str) -> list[np.ndarray]:
-    """Inverse of `pack_rows` for rows of one length: one 2-D array a dtype, all with the same number of columns."""
+    """Inverse of `pack_rows` for rows of one length: one 2-D array a dtype, all with the same number of columns.
+
+    Raises ValueError if they were not packed so.
+    """
     sizes = [np.dtype(dtype).itemsize for dtype in dtypes]
-    width = len(payloads[0]) // sum(sizes)
+    width, rest = divmod(len(payloads[0]), sum(sizes))
+    if rest:
+        message = f"a row of {len(payloads[0])} bytes is not made of columns of {sum(sizes)}"
+        raise ValueError(message)
     body = np.frombuffer(b"".join(payloads), dtype=np.uint8).reshape(len(payloads), -1)
     arrays, start = [], 0
     for dtype, size in zip(dtypes, sizes, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from anomaly.errors import StorageError
+from anomaly.errors import StorageError, StorageFull
 
 _PATIENCE_S = 1.0
 """Others hold the lock for an instant when they look whether it is free."""
@@ -34,7 +35,8 @@ class MemberLock:
             _lock(self._file)
         except OSError as error:
             self.release()
-            raise StorageError(
+            kind = StorageFull if error.errno == errno.ENOSPC else StorageError
+            raise kind(
                 f"the member file {self._path} cannot be locked: {error.strerror}; expected a folder on a local disk "
                 f"that this user may write to"
             ) from error

@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from anomaly.errors import ConfigurationError, StorageError, StorageFull, StorageLocked
 
 _WAL_LIMIT = 64 * 2**20
@@ -110,9 +112,12 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Everything read inside is of one moment."""
+        """Everything read inside is of one moment. What is read is also to be decoded inside: damage is told there."""
         with self._lock, self._translated("read") as connection, _rolled_back_on_error(connection, "BEGIN"):
-            yield connection
+            try:
+                yield connection
+            except (ValueError, KeyError) as error:  # bytes that SQLite read well and that mean nothing
+                raise self._damaged("read", error) from error
 
     @property
     def initialised(self) -> bool:
@@ -194,6 +199,8 @@ class Database:
             yield self._connection  # type: ignore[misc]  # None only while opening, where nobody takes it
         except sqlite3.Error as error:
             raise self._translate(error, doing) from error
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # the latter from sqlite3's own words on damage
+            raise self._damaged(doing, error) from error
 
     def _translate(self, error: sqlite3.Error, doing: str) -> StorageError:
         what = f"the {self._schema.title} {self.path} cannot be {doing}"
@@ -209,13 +216,17 @@ class Database:
                 f"locks only; look for a backup, a database browser or a second plantwatch on this file, and close it"
             )
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return StorageError(
-                f"{what}: it is damaged ({error}); expected an intact SQLite file; stop plantwatch, move the file and "
-                f"its -wal and -shm companions away, and {self._schema.remedy}"
-            )
+            return self._damaged(doing, error)
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             return StorageError(f"{what}: {error}; expected a file and a folder that this user may read and write")
         return StorageError(f"{what}: {error} ({error.__class__.__name__}); see the disk's and the system's log")
+
+    def _damaged(self, doing: str, error: Exception) -> StorageError:
+        return StorageError(
+            f"the {self._schema.title} {self.path} cannot be {doing}: it is damaged ({error}); expected an intact "
+            f"SQLite file; stop plantwatch, move the file and its -wal and -shm companions away, and "
+            f"{self._schema.remedy}"
+        )
 
     def _no_room(self) -> bool:
         try:

@@ -70,10 +70,10 @@ class SqliteHistorianReader:
                 "SELECT time, payload FROM readings WHERE asset = ? AND time >= ? AND time < ? ORDER BY time",
                 (number, _fit(since), _fit(until)),
             ).fetchall()
-        times = np.array([time for time, _ in rows], dtype=np.int64)
-        if not rows:
-            return empty(asset, tags, times)
-        return Readings(asset, tags, times, *unpack_readings([payload for _, payload in rows], len(tags)))
+            times = np.array([time for time, _ in rows], dtype=np.int64)
+            if not rows:
+                return empty(asset, tags, times)
+            return Readings(asset, tags, times, *unpack_readings([payload for _, payload in rows], len(tags)))
 
     def chart(self, asset: str, tags: Sequence[str], since: int, until: int, points: int) -> Mapping[str, Readings]:
         """See `HistorianReader.chart`. `points` below 2 are taken as 2."""
@@ -88,7 +88,7 @@ class SqliteHistorianReader:
                 (asset_number(connection, asset), CHAMPION, _fit(since), _fit(until)),
             ).fetchall()
             runs = _runs(connection) if rows else {}
-        return [_block(asset, runs[run], list(group)) for run, group in groupby(rows, key=itemgetter(0))]
+            return [_block(asset, runs[run], list(group)) for run, group in groupby(rows, key=itemgetter(0))]
 
     def latest(self) -> Sequence[ScoreSummary]:
         """See `HistorianReader.latest`."""
@@ -103,7 +103,7 @@ class SqliteHistorianReader:
                 )
             ]
             runs = _runs(connection) if newest else {}
-        return [summarise(_block(path, runs[row[0]], [row])) for path, row in newest]
+            return [summarise(_block(path, runs[row[0]], [row])) for path, row in newest]
 
     def heat(self, since: int, until: int, bucket: int) -> Mapping[str, Mapping[int, float]]:
         """See `HistorianReader.heat`. Buckets start at multiples of `bucket`."""
@@ -121,7 +121,7 @@ class SqliteHistorianReader:
                 "SELECT body FROM alerts WHERE raised_at >= ? AND is_open >= ? ORDER BY raised_at DESC, id LIMIT ?",
                 (_fit(since), open_only, max(limit, 0)),
             ).fetchall()
-        return [msgspec.msgpack.decode(body, type=Alert) for (body,) in rows]
+            return [msgspec.msgpack.decode(body, type=Alert) for (body,) in rows]
 
     def events(self, alert_id: str) -> Sequence[AlertEvent]:
         """See `HistorianReader.events`."""
@@ -129,13 +129,13 @@ class SqliteHistorianReader:
             rows = connection.execute(
                 "SELECT body FROM events WHERE alert = ? ORDER BY sequence, id", (alert_id,)
             ).fetchall()
-        return [msgspec.msgpack.decode(body, type=AlertEvent) for (body,) in rows]
+            return [msgspec.msgpack.decode(body, type=AlertEvent) for (body,) in rows]
 
     def heartbeats(self) -> Mapping[str, Heartbeat]:
         """See `HistorianReader.heartbeats`."""
         with self._snapshot() as connection:
             rows = connection.execute("SELECT part, time, status FROM heartbeats ORDER BY part").fetchall()
-        return {part: Heartbeat(part, time, msgspec.msgpack.decode(status)) for part, time, status in rows}
+            return {part: Heartbeat(part, time, msgspec.msgpack.decode(status)) for part, time, status in rows}
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -200,6 +200,9 @@ def _block(asset: str, run: tuple[str, Rung, tuple[str, ...]], rows: Sequence[Se
     version, rung, tags = run
     _, times, states, score, coverage, isolated, payloads = zip(*rows, strict=True)
     contributions, expected, actual, faults = unpack_rows(payloads, *_SCORE_PARTS)
+    if faults.shape[1] != len(tags):
+        message = f"a score row of {asset} has {faults.shape[1]} tags instead of {len(tags)}"
+        raise ValueError(message)
     return Scores(
         tags=tags,
         assets=(asset,) * len(rows),
