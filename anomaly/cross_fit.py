@@ -27,7 +27,7 @@ MOST = 20_000
 
 def cross_fit_window_pca(
     training: TrainingSet, scaler: Scaler, sensors: SensorLimits, length: int, explained: float
-) -> tuple[WindowPca, dict[str, Float[np.ndarray, " row"]]]:
+) -> tuple[WindowPca, dict[str, Float[np.ndarray, " _row"]]]:
     """A window-PCA fitted on all normal rows, and the raw scores that unseen rows get, by asset.
 
     Raises TooFewRowsError if fewer than `FEWEST` windows are wholly normal.
@@ -56,7 +56,7 @@ def _folds(training: TrainingSet, length: int) -> int:
     return min(max(training.rows // max(assets, 1) * 2 // (3 * length), 2), FOLDS)
 
 
-def raw_by_asset(scorer: Scorer, windows: TrainingWindows) -> dict[str, Float[np.ndarray, " row"]]:
+def raw_by_asset(scorer: Scorer, windows: TrainingWindows) -> dict[str, Float[np.ndarray, " _row"]]:
     """Raw scores of each asset, oldest first."""
     raw = score_in_batches(scorer, windows.values, windows.mask).raw
     assets = np.array(windows.assets, object)
@@ -79,6 +79,6 @@ def _residual(model: WindowPca, windows: TrainingWindows) -> Float[np.ndarray, "
     return np.concatenate([model.residual(windows.values[s : s + 256], windows.mask[s : s + 256])[0] for s in starts])
 
 
-def _joined(raws: Sequence[Mapping[str, Float[np.ndarray, " row"]]]) -> dict[str, Float[np.ndarray, " row"]]:
+def _joined(raws: Sequence[Mapping[str, Float[np.ndarray, " _row"]]]) -> dict[str, Float[np.ndarray, " _row"]]:
     assets = dict.fromkeys(asset for raw in raws for asset in raw)
     return {asset: np.concatenate([raw[asset] for raw in raws if asset in raw]) for asset in assets}

@@ -46,7 +46,7 @@ class TrainingSet:
     group: str
     tags: tuple[str, ...]
     samples: tuple[Samples, ...]
-    normal: tuple[Bool[np.ndarray, " row"], ...]
+    normal: tuple[Bool[np.ndarray, " _row"], ...]
     mode: Tag | None = None
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class TrainingSet:
                 raise DataError(f"{part.asset} has none of the signals {', '.join(self.tags)}.")
 
     @property
-    def keep(self) -> tuple[Bool[np.ndarray, " row"], ...]:
+    def keep(self) -> tuple[Bool[np.ndarray, " _row"], ...]:
         """Rows of each segment to learn from: normal, and the machine running (an unknown mode counts as running)."""
         return tuple(n & _running(part, self.mode) for part, n in zip(self.samples, self.normal, strict=True))
 
@@ -125,7 +125,7 @@ class TrainingSet:
     def _part(self, shares: Sequence[tuple[float, float]]) -> TrainingSet:
         """The rows whose place among their asset's rows is in one of the shares (0..1), as segments of their own."""
         samples: list[Samples] = []
-        normal: list[Bool[np.ndarray, " row"]] = []
+        normal: list[Bool[np.ndarray, " _row"]] = []
         before = dict.fromkeys((part.asset for part in self.samples), 0)
         total = {a: sum(len(part) for part in self.samples if part.asset == a) for a in before}
         for part, good in zip(self.samples, self.normal, strict=True):

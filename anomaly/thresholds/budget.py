@@ -75,7 +75,7 @@ def budget_line(raw: Float[np.ndarray, " row"], budget_per_week: float, tick: in
 
 
 def fit_threshold(
-    raws: Mapping[str, Float[np.ndarray, " row"]], budget_per_week: float, tick: int, own_rows: int = OWN_ROWS
+    raws: Mapping[str, Float[np.ndarray, " _row"]], budget_per_week: float, tick: int, own_rows: int = OWN_ROWS
 ) -> Threshold:
     """The line of each asset from its normal raw scores (oldest first); assets with few rows share the pooled line.
 
