@@ -20,9 +20,9 @@ DONE_BY: Final[Mapping[CommandKind, frozenset[str]]] = {
     CommandKind.SHELVE: frozenset({"shelved", "closed"}),
     CommandKind.UNSHELVE: frozenset({"unshelved", "closed"}),
     CommandKind.CLOSE: frozenset({"closed"}),
-    CommandKind.COMMENT: frozenset({"commented", "updated", "closed"}),
+    CommandKind.COMMENT: frozenset({"updated", "closed"}),
 }
-"""Events that show a command was carried out."""
+"""Events that show a command was carried out. An update without an actor is the machine's, not a comment."""
 SENT_WORDS: Final[Mapping[CommandKind, str]] = {
     CommandKind.ACKNOWLEDGE: "Acknowledgement",
     CommandKind.SHELVE: "Shelving",
@@ -42,7 +42,8 @@ class Sent:
 
     def settled(self, events: Sequence[AlertEvent]) -> bool:
         """Whether the alert's history now shows that it was carried out."""
-        return any(event.id not in self.seen and event.event in DONE_BY[self.kind] for event in events)
+        new = [event for event in events if event.id not in self.seen and event.event in DONE_BY[self.kind]]
+        return any(event.actor or event.event != "updated" for event in new)
 
     def words(self, wall: int) -> str:
         """What to show meanwhile."""

@@ -1,4 +1,4 @@
-"""The dashboard's entry: pages, style, navigation. Streamlit runs this file; `dashboard.launch` starts it."""
+"""Pages, style, navigation. Streamlit runs it through `entry/script.py`; `dashboard.launch` starts that."""
 
 from __future__ import annotations
 
@@ -31,7 +31,3 @@ def main(first: str = "overview") -> None:
     chosen = st.navigation(list(pages.values()), position="top")
     st.html(theme.STYLE)
     chosen.run()
-
-
-if __name__ == "__main__":
-    main()

@@ -34,10 +34,10 @@ def linked(name: str) -> StreamlitPage:
     return _PAGES[name]
 
 
-def live(every: float) -> Callable[[Callable[[], None]], Callable[[], None]]:
+def live(every: float, *, first: bool = True) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """A part of a page that renews itself every so many seconds, and says calmly when it cannot be read.
 
-    After an error it keeps renewing, so it comes back by itself.
+    After an error it keeps renewing, so it comes back by itself. Only the `first` live part of a page says it.
     """
 
     def decorate(part: Callable[[], None]) -> Callable[[], None]:
@@ -46,16 +46,17 @@ def live(every: float) -> Callable[[Callable[[], None]], Callable[[], None]]:
             try:
                 part()
             except PlantwatchError as error:
-                trouble(error)
+                if first:
+                    trouble(error, "part")
 
         return st.fragment(guarded, run_every=every)
 
     return decorate
 
 
-def trouble(error: PlantwatchError) -> None:
-    """Say what cannot be read, and that nothing is lost."""
-    with st.container(key="stale"):
+def trouble(error: PlantwatchError, where: str) -> None:
+    """Say what cannot be read, and that nothing is lost. `where`: unique on the page."""
+    with st.container(key=f"stale_{where}"):
         st.markdown(
             "**Cannot read what plantwatch has stored.** This page tries again by itself; scoring does not need it."
         )
@@ -107,7 +108,7 @@ def whole(page: Callable[[], None]) -> Callable[[], None]:
         try:
             page()
         except PlantwatchError as error:
-            trouble(error)
+            trouble(error, "page")
 
     return guarded
 
@@ -153,9 +154,9 @@ def pick_machine(plant: Plant, key: str, placeholder: str | None = None, width: 
     )
 
 
-def figure(key: str, label: str, value: str, note: str = "") -> None:
+def figure(key: str, label: str, value: str, note: str = "", width: int = 190) -> None:
     """One number with its name above and a remark below (all already escaped)."""
-    with st.container(key=f"figure_{key}", width=190):
+    with st.container(key=f"figure_{key}", width=width):
         st.caption(label)
         st.markdown(f"**{value}**")
         if note:

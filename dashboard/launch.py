@@ -6,17 +6,21 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
-from anomaly.errors import ConfigurationError
+from anomaly.errors import ConfigurationError, Unreachable
 from dashboard.theme import FLAGS
-from dashboard.world import DATA_DIR
+from pipelines.settings import Settings
 
+DATA_DIR: Final = "PLANTWATCH_DATA_DIR"
+"""How the app learns its folder; `dashboard.world` reads it."""
 DEFAULT_PORT: Final = 8501
 TRIES: Final = 20
 """Ports tried, upwards, when none was asked for."""
-_APP: Final = Path(__file__).with_name("app.py")
+_ANY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared, not bound
+_SCRIPT: Final = Path(__file__).parent / "entry" / "script.py"
 
 SERVER_FLAGS: Final[dict[str, str]] = {
     "browser.gatherUsageStats": "false",
@@ -73,30 +77,44 @@ def command(host: str, port: int) -> list[str]:
         "-m",
         "streamlit",
         "run",
-        str(_APP),
+        str(_SCRIPT),
         *(f"--{name}={value}" for name, value in flags.items()),
     ]
 
 
 def address(host: str, port: int) -> str:
     """Where a browser finds it."""
-    shown = "localhost" if host in {"127.0.0.1", "::1", "0.0.0.0", "::"} else host  # noqa: S104  # compared, not bound
+    shown = "localhost" if host in {"127.0.0.1", "::1", *_ANY} else host
     return f"http://{shown}:{port}"
 
 
-def start(data: Path, host: str, port: int, log: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start the server over the data folder. It has its own process group, so that Ctrl-C reaches only its starter.
+def _reached(host: str) -> str:
+    """Where a server bound to `host` is reached from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
 
-    `log`: file its output is appended to; None: discarded. The caller ends it with `stop`.
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The server's environment: the data folder, what opening the log must agree on, and where our packages lie."""
+    paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {
+        DATA_DIR: str(settings.data_dir.resolve()),
+        "PLANTWATCH_PARTITIONS": str(settings.partitions),
+        "PLANTWATCH_LOG_RETENTION_HOURS": str(settings.log_retention_hours),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+
+
+def start(settings: Settings, port: int, output_file: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start the server over the settings' data folder, on their host. Returns at once; `wait_ready` waits.
+
+    It is in a session of its own, so that Ctrl-C reaches only its starter, who ends it with `stop`. `output_file`: what
+    it prints is appended there; None: discarded.
     """
-    root = str(_APP.parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {DATA_DIR: str(data.resolve()), "PYTHONPATH": os.pathsep.join(paths)}
-    output = log.open("ab") if log else subprocess.DEVNULL
+    output = output_file.open("ab") if output_file else subprocess.DEVNULL
     try:
         return subprocess.Popen(  # noqa: S603  # our own interpreter and file
-            command(host, port),
-            env=environment,
+            command(settings.dashboard_host, port),
+            env=environment(settings),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -119,10 +137,23 @@ def stop(process: subprocess.Popen[bytes], patience_s: float = 5.0) -> None:
         process.wait()
 
 
-def ready(host: str, port: int) -> bool:
-    """Whether the server answers on its port."""
+def wait_ready(process: subprocess.Popen[bytes], host: str, port: int, patience_s: float = 60.0) -> None:
+    """Wait until the server answers on its port. Raises Unreachable if it ends, or does not answer in time."""
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            message = f"the dashboard ended at its start with exit code {process.returncode}; see what it printed"
+            raise Unreachable(message)
+        if _answers(host, port):
+            return
+        time.sleep(0.1)
+    message = f"the dashboard did not answer on {host}:{port} within {patience_s:g} s; see what it printed"
+    raise Unreachable(message)
+
+
+def _answers(host: str, port: int) -> bool:
     try:
-        with socket.create_connection((host, port), timeout=0.5):
+        with socket.create_connection((_reached(host), port), timeout=0.5):
             return True
     except OSError:
         return False

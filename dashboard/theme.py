@@ -32,16 +32,16 @@ h1 { font-size: 1.65rem !important; font-weight: 600 !important; letter-spacing:
 h3 { font-size: 1.02rem !important; font-weight: 600 !important; padding: 0.4rem 0 0 !important; }
 [data-testid="stHeadingWithActionElements"] a { display: none; }
 .st-key-answer p { font-size: 1.08rem; }
-.st-key-clock { position: absolute; top: 0.35rem; right: 0; width: auto; z-index: 2; }
+.st-key-clock { position: absolute; top: 4.95rem; right: max(1.1rem, 4vw); width: auto; z-index: 2; }
 .st-key-clock p { text-align: right; font-variant-numeric: tabular-nums; opacity: 0.75; white-space: nowrap; }
-.st-key-stale { border-left: 4px solid #e08a2e; background: rgba(224,138,46,0.12); border-radius: 8px;
+[class*="st-key-stale"] { border-left: 4px solid #e08a2e; background: rgba(224,138,46,0.12); border-radius: 8px;
   padding: 0.6rem 0.9rem; gap: 0.2rem; }
 
 [class*="st-key-tile_"], [class*="st-key-card_"] { position: relative; border-radius: 10px;
   padding: 0.7rem 0.9rem 0.6rem; gap: 0.25rem;
   border: 1px solid color-mix(in srgb, currentColor 13%, transparent);
   background: color-mix(in srgb, currentColor 2.5%, transparent); }
-:is([class*="st-key-tile_"], [class*="st-key-card_"], [class*="st-key-figure_"], .st-key-stale, .st-key-clock)
+:is([class*="st-key-tile_"], [class*="st-key-card_"], [class*="st-key-figure_"], [class*="st-key-stale"], .st-key-clock)
   :is([data-testid="stMarkdownContainer"], [data-testid="stCaptionContainer"]) { margin-bottom: 0; }
 :is([class*="st-key-tile_"], [class*="st-key-card_"]) p { line-height: 1.35; margin: 0; }
 :is([class*="st-key-tile_"], [class*="st-key-card_"]) [data-testid="stCaptionContainer"] p { font-size: 0.82rem; }

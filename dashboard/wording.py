@@ -40,7 +40,6 @@ EVENTS: Final = {
     "shelved": "Shelved",
     "unshelved": "Taken off the shelf",
     "closed": "Closed",
-    "commented": "Comment",
 }
 CLOSING_CODES: Final = {
     "true": "True alert",

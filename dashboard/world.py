@@ -7,19 +7,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import streamlit as st
 
 from anomaly.domain import Asset, Plant
 from anomaly.errors import ConfigurationError
+from dashboard.launch import DATA_DIR
 from pipelines import wiring
 from pipelines.plant_file import load_plant
 from pipelines.ports import HistorianReader, Log
 from pipelines.settings import Settings
-
-DATA_DIR: Final = "PLANTWATCH_DATA_DIR"
-"""Environment variable naming the folder with `historian.db`, `log.db`, `plant.toml` and `models/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,9 @@ class World:
 
 
 def current() -> World:
-    """The world of this process. Raises ConfigurationError, StorageError; the next call tries again."""
+    """The world of this process: the folder that the environment names, with `historian.db`, `log.db`, `plant.toml` and
+    `models/`. Raises ConfigurationError, StorageError; the next call tries again.
+    """
     named = os.environ.get(DATA_DIR, "")
     if not named:
         message = (

@@ -131,8 +131,11 @@ def _entry(alert: Alert, here: World, at: Moment) -> None:
         st.markdown(f"**{wording.escape(name)}** · {wording.escape(_headline(alert))}")
         st.caption(wording.escape(_line(alert, at, tz)))
     with row.container(horizontal=True, width="content", gap="small", vertical_alignment="center"):
+        if alert.id == _chosen():
+            st.caption("shown in full")
+            return
         _answer_button(alert, here, at)
-        if alert.id != _chosen() and st.button("Details", key=f"details_{alert.id}", type="tertiary"):
+        if st.button("Details", key=f"details_{alert.id}", type="tertiary"):
             st.query_params["alert"] = alert.id
             st.rerun()
 
@@ -197,7 +200,7 @@ def _find(here: World) -> Alert | None:
     return next((alert for alert in here.reader.alerts() if alert.id == _chosen()), None)
 
 
-@frame.live(frame.LIVE)
+@frame.live(frame.LIVE, first=False)
 def _detail() -> None:
     """The chosen alert: what was seen and expected, and its history."""
     here = frame.here()
@@ -206,6 +209,11 @@ def _detail() -> None:
     if alert is None:
         st.caption("The alert of this link is not stored here (any more).")
         return
+    with st.container(key="card_detail"):
+        _whole_alert(alert, here, at)
+
+
+def _whole_alert(alert: Alert, here: World, at: Moment) -> None:
     tz = wording.zone(here.plant.timezone)
     asset = frame.asset_of(here.plant, alert.anomaly.asset)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", wrap=False):
@@ -234,8 +242,10 @@ def _detail() -> None:
     st.markdown("**History**")
     for event in reversed(here.reader.events(alert.id)):
         who = f" by {event.actor}" if event.actor else ""
-        why = f": {event.alert.reason}" if event.event in {"shelved", "closed"} and event.alert.reason else ""
+        why = f": {event.note}" if event.note else ""
         word = wording.EVENTS.get(event.event, wording.plain(event.event))
+        if event.event == "updated" and event.actor:
+            word = "Comment"
         st.caption(wording.escape(f"{wording.clock(event.time, tz, at.now)}   {word}{who}{why}"))
 
 
@@ -289,7 +299,7 @@ def _given(text: str | None, missing: str) -> bool:
     return False
 
 
-@frame.live(frame.SLOW)
+@frame.live(frame.SLOW, first=False)
 def _figures() -> None:
     """How the alerts themselves are doing."""
     here = frame.here()

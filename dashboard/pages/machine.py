@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from anomaly.domain import SECOND, AlertState, Asset, State
+from anomaly.domain import SECOND, AlertState, Asset, Kind, State
 from dashboard import charts, frame, signals, wording
 from dashboard.queries import Moment, active
 from dashboard.signals import Explanation, MachineView
@@ -120,10 +120,13 @@ def _answer(view: MachineView, explanation: Explanation | None, at: Moment, tz: 
         hand = f", in the hands of {alert.acknowledged_by}" if alert.state is AlertState.ACKNOWLEDGED_ACTIVE else ""
         since = wording.clock(alert.anomaly.onset, tz, at.now)
         more = f" and {wording.count(len(lasting) - 1, 'other alert')}" if len(lasting) > 1 else ""
-        return (
-            f"**{kind.capitalize()}: {wording.escape(wording.blame(alert))}**, since {since}, at its worst "
-            f"{wording.score(alert.anomaly.peak)} × its line{wording.escape(hand)}{more}."
+        peak = (
+            f", at its worst {wording.score(alert.anomaly.peak)} × its line"
+            if alert.anomaly.kind is Kind.PROCESS
+            else ""
         )
+        what = f"**{kind.capitalize()}: {wording.escape(wording.blame(alert))}**"
+        return f"{what}, since {since}{peak}{wording.escape(hand)}{more}."
     if explanation is None:
         return "Not known: nothing has been scored in this span."
     if explanation.state is not State.OK:
@@ -149,14 +152,16 @@ def _explain(explanation: Explanation, asset: Asset, at: Moment, tz: ZoneInfo) -
             )
         else:
             st.caption(f"No score at this time: {wording.state(explanation.state)}.")
+    shown = [
+        ("score", "Score (line: 1)", wording.score(explanation.score), ""),
+        ("coverage", "Sensors seen", f"{explanation.coverage:.0%}", ""),
+        ("mode", "State", "running" if explanation.state is State.OK else wording.state(explanation.state), ""),
+        ("rung", "Judged by", wording.rung(explanation.rung), f"version {wording.escape(explanation.version)}"),
+    ]
+    for tag, fault in list(explanation.faults.items())[:4]:
+        shown.append((f"fault_{tag}", f"Sensor {wording.escape(tag)}", wording.plain(fault), "left out of the score"))
     with figures, st.container(horizontal=True, gap="medium", key="figures"):
-        frame.figure("score", "Score (line: 1)", wording.score(explanation.score))
-        frame.figure("coverage", "Sensors seen", f"{explanation.coverage:.0%}")
-        frame.figure("mode", "State", "running" if explanation.state is State.OK else wording.state(explanation.state))
-        frame.figure(
-            "rung", "Judged by", wording.rung(explanation.rung), f"version {wording.escape(explanation.version)}"
-        )
-        for tag, fault in list(explanation.faults.items())[:4]:
-            frame.figure(f"fault_{tag}", f"Sensor {wording.escape(tag)}", wording.plain(fault), "left out of the score")
+        for key, label, value, note in shown:
+            frame.figure(key, label, value, note, width=136)
     with figures:
         st.page_link(frame.linked("alerts"), label="Its alerts", query_params={"machine": asset.path, "show": "All"})

@@ -149,7 +149,7 @@ def _footer(machine: Machine) -> str:
     return wording.escape(f"{wording.rung(machine.summary.rung)}{seen}")
 
 
-@frame.live(frame.SLOW)
+@frame.live(frame.SLOW, first=False)
 def _heat() -> None:
     here = frame.here()
     at = frame.now_quietly(here)

@@ -41,11 +41,11 @@ TICK: Final = 10 * SECOND
 END: Final = 1_760_000_400 * SECOND
 ROWS: Final = 720
 SIGNALS: Final = (
-    Tag("vibration_de", "mm/s", 0, 40, description="drive end"),
-    Tag("bearing_temp", "°C", -20, 160),
-    Tag("motor_current", "A", 0, 300),
-    Tag("flow", "m³/h", 0, 500),
-    Tag("speed", "rpm", 0, 3600),
+    Tag("vibration_de", "mm/s", 0.0, 40.0, description="drive end"),
+    Tag("bearing_temp", "°C", -20.0, 160.0),
+    Tag("motor_current", "A", 0.0, 300.0),
+    Tag("flow", "m³/h", 0.0, 500.0),
+    Tag("speed", "rpm", 0.0, 3600.0),
 )
 LEVELS: Final = np.array([2.4, 61.0, 118.0, 240.0, 2950.0])
 NOISE: Final = np.array([0.12, 0.4, 1.6, 3.0, 6.0])
@@ -74,6 +74,17 @@ class Stage:
     process: Alert
     sensor: Alert
     handled: Alert
+
+    def beat(self, wall: int, time: int = END) -> None:
+        """All parts say they are well at wall time `wall`; the plant's clock stands at `time`."""
+        beat(self.historian, wall, time)
+
+    def tell(self, alert: Alert, number: int, what: str, actor: str = "") -> None:
+        """Store a transition of an alert."""
+        self.historian.write(events=[AlertEvent(f"{alert.id}-{number}", what, END, alert, actor)])
+
+    def asset(self, name: str) -> Asset:
+        return next(asset for asset in self.plant.assets if asset.name == name)
 
 
 def make_plant() -> Plant:
@@ -163,7 +174,7 @@ def make_alert(
 
 
 def event(alert: Alert, number: int, what: str, time: int, actor: str = "") -> AlertEvent:
-    return AlertEvent(f"{alert.id}:{number}", what, time, alert, actor)
+    return AlertEvent(f"{alert.id}-{number}", what, time, alert, actor)
 
 
 @pytest.fixture(scope="session")
@@ -179,7 +190,7 @@ def stage_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def dress(data: Path) -> Stage:
-    """Alerts, heartbeats and the log over a filled folder. The plant's clock stands at `END`, live by the wall clock."""
+    """Alerts, heartbeats and the log over a filled folder. The plant's clock stands at `END` and is live."""
     plant, clock = make_plant(), SystemClock()
     historian, log = SqliteHistorian(data / "historian.db"), SqliteLog(data / "log.db", clock)
     log.create(topics.partitions(1), topics.COMPACTED)
@@ -200,7 +211,12 @@ def dress(data: Path) -> Stage:
 
 def beat(historian: SqliteHistorian, wall: int, time: int = END) -> None:
     """All parts say they are well at wall time `wall`."""
-    plant = {"wall": wall, "speed": 1.0, "plant_name": "North plant", "live_from": END - 3600 * SECOND}
+    plant: dict[str, str | int | float] = {
+        "wall": wall,
+        "speed": 1.0,
+        "plant_name": "North plant",
+        "live_from": END - 3600 * SECOND,
+    }
     historian.heartbeat("plant", time, plant)
     historian.heartbeat("score", time, {"wall": wall, "lag": 0, "windows": 41_220, "windows_per_second": 8.2})
     historian.heartbeat("record", time, {"wall": wall, "lag": 2})
@@ -210,7 +226,7 @@ def beat(historian: SqliteHistorian, wall: int, time: int = END) -> None:
 
 @pytest.fixture
 def stage(stage_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """A fresh copy, and the app pointed at it (in this process)."""
+    """A fresh copy, and the app pointed at it."""
     for name in ("historian.db", "historian.db-wal"):
         if (stage_files / name).exists():
             (tmp_path / name).write_bytes((stage_files / name).read_bytes())

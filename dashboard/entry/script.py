@@ -1,0 +1,5 @@
+"""Run by Streamlit on every visit."""
+
+from dashboard.app import main
+
+main()
