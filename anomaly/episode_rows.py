@@ -8,11 +8,14 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Bool
 
-from anomaly.domain import Anomaly, Scores, SensorFault, State
+from anomaly.domain import Anomaly, Rung, Scores, SensorFault, State
 from anomaly.episode_policy import Change
 
 AWAY: Final = (State.OFF, State.MAINTENANCE)
 """States in which nobody expects the machine to run."""
+RELATING: Final = (Rung.WINDOW_PCA, Rung.LSTM_AUTOENCODER)
+"""Rungs that hold each tag against the others. The rungs below judge tags one by one: there, that all is normal without
+the strangest tag says nothing about its sensor."""
 
 
 class Row:
@@ -29,7 +32,7 @@ class Row:
         if self.state is State.OK and not math.isfinite(score):
             self.state = State.INSUFFICIENT_COVERAGE
         self.score = score
-        self.isolated = float(scores.isolated[index])
+        self.isolated = float(scores.isolated[index]) if scores.rung in RELATING else math.nan
         faulty = scores.faults[index].nonzero()[0].tolist()
         self.codes = {scores.tags[column]: int(scores.faults[index, column]) for column in faulty}
         """Fault code of each tag that has one."""

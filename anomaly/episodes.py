@@ -9,9 +9,9 @@ What a row says to each cause:
   as the windows after them share nothing with those before. Off or in maintenance for long closes it.
 - `instrument:<tag>`: rows with a fault code count whatever the state, except off and maintenance, where a machine may
   rightly be dead; healthy rows count always. A row over the line whose score falls below it once its strongest tag is
-  masked (`isolated`) is *lone*; if most of the rows that would raise a process anomaly are lone in one tag, that sensor
-  DISAGREES and the machine is not blamed, unless it already is. Later rows explained by an accused sensor do not count
-  against the machine; others do, so a process anomaly may still join.
+  masked (`isolated`) is *lone*, on rungs that relate tags to each other. If most of the rows that would raise a process
+  anomaly are lone in one tag, that sensor DISAGREES and the machine is not blamed, unless it already is. Later rows
+  explained by an accused sensor do not count against the machine; others do, so a process anomaly may still join.
 - `data_loss`: rows in which every tag (of two or more) is missing at once. They say nothing of a single sensor.
 - `instrument:clock`: rows of the pseudo-tag `clock`; every ordinary row speaks for the clock.
 """

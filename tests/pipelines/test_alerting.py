@@ -173,6 +173,11 @@ def test_a_record_is_applied_once() -> None:
     assert apply_command(after, command, 3, POLICY) == (after, (), "")
 
 
+def test_an_older_record_is_not_applied_even_if_its_rows_are_newer() -> None:
+    state, _ = apply_scores(AssetAlerts(PUMP), scores([1.5] * 5), 7, POLICY)
+    assert apply_scores(state, scores([1.5] * 5, 6), 7, POLICY) == (state, ())
+
+
 def test_the_state_given_is_not_changed() -> None:
     desk = Desk()
     desk.rows(1.5, 5)
@@ -257,6 +262,16 @@ def test_a_shelf_ends_by_event_time_and_then_the_truth_is_told() -> None:
     assert desk.rows(1.5, 1) == ["unshelved"]
     assert (desk.alert.state, desk.events[-1].time) == (ACTIVE, (8 + 60) * TICK)
     assert desk.told()[-1] == "unshelved"
+
+
+def test_a_shelf_that_ends_inside_a_block_hides_nothing_that_comes_after_its_end() -> None:
+    desk = Desk()
+    desk.rows(1.5, 8)
+    desk.ask(CommandKind.SHELVE, minutes="2")
+    block = scores([1.5] * 15 + [0.1] * 30, desk.tick)
+    desk.state, events = apply_scores(desk.state, block, 99, POLICY)
+    assert [event.event for event in events] == ["unshelved", "cleared"]
+    assert desk.told() == ["raised", "shelved", "unshelved", "cleared"]
 
 
 def test_a_shelf_covers_the_next_alert_of_the_same_cause_only() -> None:
