@@ -5,20 +5,21 @@ is durable (guarantee G3). Any trouble with a store ends the session: the consum
 new session rebuilds its state from the log (guarantee G4), so there is one way to recover and it is used often.
 
 A record that ends the process is found by elimination (guarantee G6): the commit metadata counts starts that led
-nowhere (`t`); from the first on, records are taken one by one, and the one that ended three starts is set aside.
+nowhere (`t`); from the first on, records are taken one by one, and the one that ended three starts is set aside. A
+start that ended in an error, with the process alive, is excused: a full disk must condemn no record.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
 
-from anomaly.errors import Fenced, StorageError, Unreachable
+from anomaly.errors import Fenced, PlantwatchError, StorageError, Unreachable
 from pipelines import metrics
 from pipelines.ports import Batch, Consumer, Log, Partition, Position, Record
 
@@ -69,6 +70,21 @@ class Session:
     tries: dict[Partition, int] = field(default_factory=dict)
     """Starts that led nowhere, of partitions that have not moved since they were assigned."""
     committed: dict[Partition, tuple[int, Metadata]] = field(default_factory=dict)
+    excused: dict[Partition, tuple[int, int]] = field(default_factory=dict)
+    """Marks (offset, tries) that this process wrote and lived on: kept by the caller from session to session."""
+
+    def close(self) -> None:
+        """Leave the group, taking back the marks of tries that did not end the process. Idempotent; raises nothing."""
+        marks = {
+            p: self._position(*self.committed[p], tries=t - 1) for p, (_, t) in self.excused.items() if p in self.tries
+        }
+        try:
+            if marks:
+                self.consumer.commit(marks)
+        except PlantwatchError as error:
+            _log.debug("marks_stay", reason=str(error))
+        finally:
+            self.consumer.close()
 
     def step(self, timeout_s: float) -> int:
         """One turn of the loop; returns the number of records taken in. Raises StorageError and Unreachable."""
@@ -93,6 +109,9 @@ class Session:
             start = self.worker.assign(partition, position.offset if position else None, metadata)
             self.consumer.seek(partition, start)
             self.tries[partition] = int(tries) if isinstance(tries, int) else 0
+            mark = (position.offset if position else start, self.tries[partition])
+            if self.excused.pop(partition, None) == mark:
+                self.tries[partition] -= 1
             self.committed[partition] = (position.offset if position else start, metadata)
             if self.tries[partition]:
                 self.careful = _CAREFUL_RECORDS
@@ -105,6 +124,7 @@ class Session:
             for partition in fresh
         }
         if marks:
+            self.excused |= {partition: (self._offset(partition), self.tries[partition] + 1) for partition in marks}
             self.consumer.commit(marks)
 
     def _process(self, records: Sequence[Record]) -> None:
@@ -134,6 +154,7 @@ class Session:
         self.consumer.commit({p: self._position(offset, meta, tries) for p, (offset, meta) in moved.items()})
         for partition, committed in moved.items():
             self.committed[partition] = committed
+            self.excused.pop(partition, None)
             if tries:
                 self.tries[partition] = tries
             else:
@@ -148,9 +169,10 @@ class Session:
 def run(worker: Worker, log: Log, stop: threading.Event, *, limit: int = 64, timeout_s: float = 0.2) -> None:
     """Serve until `stop` is set. Trouble with a store is waited out; whatever else escapes is a defect and ends it."""
     failures = 0
+    excused: dict[Partition, tuple[int, int]] = {}
     while not stop.is_set():
         try:
-            for _ in _session(worker, log, stop, limit, timeout_s):
+            for _ in _session(worker, log, stop, limit, timeout_s, excused):
                 failures = 0
         except (StorageError, Unreachable) as error:
             metrics.consumer_rebuilt(type(error).__name__)
@@ -164,12 +186,18 @@ def _wait(failures: int) -> float:
     return _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
 
 
-def _session(worker: Worker, log: Log, stop: threading.Event, limit: int, timeout_s: float):  # type: ignore[no-untyped-def]
+def _session(
+    worker: Worker,
+    log: Log,
+    stop: threading.Event,
+    limit: int,
+    timeout_s: float,
+    excused: dict[Partition, tuple[int, int]],
+) -> Iterator[int]:
     worker.reset()
-    consumer = log.join(worker.name, worker.topics)
+    session = Session(worker, log.join(worker.name, worker.topics), limit, excused=excused)
     try:
-        session = Session(worker, consumer, limit)
         while not stop.is_set():
             yield session.step(timeout_s)
     finally:
-        consumer.close()
+        session.close()
