@@ -161,7 +161,7 @@ def _explains(
 ) -> Bool[np.ndarray, "row 1"]:
     """Where a jump from the level left arrived at the same level in the other unit, within 5 % or the noise."""
     right = conversion.undo(arrived)
-    tolerance = np.maximum(0.05 * np.abs(left), 2 * noise)
+    tolerance = np.maximum(0.05 * np.abs(left), 1.25 * noise)
     verdict: np.ndarray = (np.abs(right - left) <= tolerance) & (
         np.abs(arrived - right) > 4 * tolerance * max(conversion.factor, 1.0)
     )
@@ -193,9 +193,9 @@ def _as_rough(roughness: Float[np.ndarray, "row 1"], factor: float) -> Bool[np.n
     if factor == 1:  # an offset leaves the noise as it is: nothing to tell by
         return np.ones(roughness.shape, dtype=bool)
     if factor > 1:
-        line = max(factor**0.6, factor / 3)
+        line = max(factor**0.55, factor / 3)
         verdict: np.ndarray = (rolling.trailing_max(roughness, ROUGH_RECENT) >= line) & (roughness < 3 * factor)
     else:
-        line = min(factor**0.6, factor * 3)
+        line = min(factor**0.55, factor * 3)
         verdict = (rolling.trailing_min(roughness, ROUGH_RECENT) <= line) & (roughness > factor / 3)
     return verdict

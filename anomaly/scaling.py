@@ -60,10 +60,10 @@ class Scaler:
         if windows.tags != self.tags:
             raise DataError(f"windows have tags {windows.tags}, the scaler was fitted on {self.tags}: fit it again")
         center, scale = self._rows(windows.assets)
-        values = np.where(windows.mask, windows.values, center[:, None, :])
+        values = np.where(windows.mask, windows.values, center[:, None, :])  # scaled: exactly 0
         with np.errstate(over="ignore"):
             z = (values - center[:, None, :]) / scale[:, None, :]
-        return np.where(windows.mask, soft_clip(z), 0.0).astype(np.float32)
+        return soft_clip(z).astype(np.float32)
 
     def unscale(self, z: Float[np.ndarray, "window tag"], assets: tuple[str, ...]) -> Float[np.ndarray, "window tag"]:
         """Scaled values of the named assets back in the tags' units; NaN stays NaN."""

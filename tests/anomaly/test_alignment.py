@@ -263,6 +263,8 @@ def test_after_a_flush_what_is_not_newer_is_late() -> None:
     assert aligner.flush().samples.times.tolist() == [20]
     assert aligner.push(block([(20, {"a": (1.0, Quality.GOOD)})])).late == 1
     assert aligner.push(block([(21, {"a": (1.0, Quality.GOOD)})])).late == 0
+    assert aligner.push(block([(20, {"b": (1.0, Quality.GOOD)})])).late == 1
+    assert aligner.flush().samples.times.tolist() == [30]
 
 
 def test_an_aligner_refuses_another_assets_readings_and_an_impossible_policy() -> None:

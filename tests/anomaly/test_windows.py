@@ -167,6 +167,15 @@ def test_a_silent_mode_tag_means_what_it_said_last_and_running_if_it_said_nothin
     assert [str(state) for state in states] == ["off"] * 4 + ["ok"] * 4
 
 
+def test_what_the_mode_said_before_a_restart_is_forgotten() -> None:
+    samples = healthy(8)
+    samples.values[3, 3] = 0.0
+    hide(samples, slice(4, None), 3)
+    samples.restart[4] = True
+    states = sliding(samples, 2, 3, SIGNALS, LIMITS, MODE).state
+    assert [str(state) for state in states] == ["ok", "off", "warming_up", "warming_up", "ok", "ok"]
+
+
 def test_a_mode_tag_without_running_values_or_without_column_is_no_reason_to_be_off() -> None:
     samples = healthy(3)
     samples.values[:, 3] = 0.0
