@@ -48,12 +48,12 @@ def cross_fit_window_pca(
 
 
 def _folds(training: TrainingSet, length: int) -> int:
-    """Blocks of a cross-fit: as many as leave each block room for half as many windows again as one has rows.
+    """Blocks of a cross-fit: as many as leave each block a quarter more rows than a window has.
 
     Many short blocks are best: a model fitted on 7/8 of a slowly drifting history is nearer the final one.
     """
     assets = len({part.asset for part in training.samples})
-    return min(max(training.rows // max(assets, 1) * 2 // (3 * length), 2), FOLDS)
+    return min(max(training.rows // max(assets, 1) * 4 // (5 * length), 2), FOLDS)
 
 
 def raw_by_asset(scorer: Scorer, windows: TrainingWindows) -> dict[str, Float[np.ndarray, " _row"]]:

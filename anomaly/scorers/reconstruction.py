@@ -42,11 +42,12 @@ class Reconstruction:
         return Rung.LSTM_AUTOENCODER
 
     def score(self, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]) -> Raw:
-        """Score by the whitened error of the last rows; `expected` is the net's last row. NaN if it draws NaN."""
+        """Score by the whitened error of the last rows; `expected` is the net's last row. NaN if it draws NaN or ∞."""
         drawn = np.asarray(self.predict(values, mask), np.float64)
-        residual = np.where(mask, values.astype(np.float64) - drawn, 0.0)
-        raw, contributions = self.whitening.judge(residual, mask)
-        return Raw(raw, np.where(np.isfinite(raw)[:, None], contributions, 0.0), drawn[:, -1].copy())
+        sound = np.asarray(np.isfinite(drawn).all(axis=(1, 2)))
+        residual = np.where(mask & sound[:, None, None], values - drawn, 0.0)
+        raw, contributions = self.whitening.judge(residual, mask & sound[:, None, None])
+        return Raw(raw, contributions, np.where(sound[:, None], drawn[:, -1], np.nan))
 
     def state(self) -> State:
         """Numbers and arrays that rebuild it, together with `predict`."""

@@ -1,4 +1,6 @@
-"""Rolling z-score: the last row against mean and spread of the rows before it. Needs next to no training.
+"""Rolling z-score: the last row against median and spread of the rows before it. Needs next to no training.
+
+Median and quartiles, not mean and sd: a step must not vanish by widening the spread it is measured by.
 
 One tag at a time: it knows nothing of how tags belong together, so it cannot tell a sensor's fault from the machine's.
 """
@@ -30,7 +32,7 @@ class RollingZ:
     >>> window = np.tile([1.0, -1.0], 6).reshape(1, 12, 1).astype(np.float32)
     >>> window[0, -1, 0] = 5.0
     >>> round(float(scorer.score(window, np.ones((1, 12, 1), bool)).raw[0]), 1)
-    4.5
+    2.7
     """
 
     length: int
@@ -42,25 +44,24 @@ class RollingZ:
         return Rung.ROLLING_Z
 
     def score(self, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]) -> Raw:
-        """Score by the root mean square of the tags' z; `expected` is their mean so far.
+        """Score by the root mean square of the tags' z; `expected` is their median so far.
 
         A tag counts if its last row and at least `ENOUGH` earlier ones (or half of them, if fewer) were seen; NaN if
         none does.
         """
-        before, seen = np.where(mask, values, 0.0)[:, :-1].astype(np.float64), mask[:, :-1]
+        seen = mask[:, :-1]
         count = seen.sum(axis=1)
-        enough = min(ENOUGH, max(before.shape[1] // 2, 2))
-        mean = before.sum(axis=1) / np.maximum(count, 1)
-        square = np.where(seen, (before - mean[:, None]) ** 2, 0.0).sum(axis=1) / np.maximum(count - 1, 1)
-        spread = np.maximum(np.sqrt(square), self.floor) * np.sqrt(1.0 + 1.0 / np.maximum(count, 1))
+        enough = min(ENOUGH, max(seen.shape[1] // 2, 2))
+        middle, width = _middle_and_width(values[:, :-1].astype(np.float64), seen)
+        spread = np.maximum(width, self.floor)
         judged = mask[:, -1] & (count >= enough)
-        energy = np.where(judged, ((values[:, -1] - mean) / spread) ** 2, 0.0)
+        energy = np.where(judged, ((values[:, -1] - middle) / spread) ** 2, 0.0)
         total, known = energy.sum(axis=1), judged.sum(axis=1)
         shares = (
             np.where((total > 0)[:, None], energy, judged) / np.where(total > 0, total, np.maximum(known, 1))[:, None]
         )
         raw = np.where(known > 0, np.sqrt(total / np.maximum(known, 1)), np.nan)
-        return Raw(raw, shares, np.where(count >= enough, mean, np.nan))
+        return Raw(raw, shares, np.where(count >= enough, middle, np.nan))
 
     def state(self) -> State:
         """Numbers and arrays that rebuild it."""
@@ -80,10 +81,21 @@ def fit_rolling_z_scorer(
     Without it the first small step after a quiet hour would look enormous.
     """
     count = mask.sum(axis=1)
-    mean = np.where(mask, values, 0.0).sum(axis=1) / np.maximum(count, 1)
-    square = np.where(mask, (values - mean[:, None]) ** 2, 0.0).sum(axis=1) / np.maximum(count - 1, 1)
+    _, width = _middle_and_width(values.astype(np.float64), mask)
     floor = np.full(values.shape[2], FLOOR)
     for tag in range(values.shape[2]):
-        usual = np.sqrt(square[count[:, tag] > ENOUGH, tag])
+        usual = width[count[:, tag] > ENOUGH, tag]
         floor[tag] = max(float(np.quantile(usual, 0.1)), FLOOR) if len(usual) else FLOOR
     return RollingZ(values.shape[1], floor)
+
+
+def _middle_and_width(
+    values: Float[np.ndarray, "window time tag"], seen: Bool[np.ndarray, "window time tag"]
+) -> tuple[Float[np.ndarray, "window tag"], Float[np.ndarray, "window tag"]]:
+    """Median, and quartile distance as the sd of a normal distribution, of each tag's seen values (0 if none)."""
+    count = seen.sum(axis=1)
+    ordered = np.sort(np.where(seen, values, np.inf), axis=1)
+    places = [np.round(share * np.maximum(count - 1, 0)).astype(int) for share in (0.25, 0.5, 0.75)]
+    low, middle, high = (np.take_along_axis(ordered, place[:, None, :], axis=1)[:, 0] for place in places)
+    some = count > 0
+    return np.where(some, middle, 0.0), np.where(some, high, 0.0) / 1.349 - np.where(some, low, 0.0) / 1.349
