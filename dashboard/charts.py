@@ -155,7 +155,6 @@ def machine_chart(view: MachineView, tz: ZoneInfo, at: int | None = None) -> Opt
         "xAxis": [],
         "yAxis": [],
         "series": [],
-        "axisPointer": {"link": [{"xAxisIndex": "all"}]},
         "tooltip": {"trigger": "axis", "confine": True, "valueFormatter": "%.4g", "axisPointer": {"type": "line"}},
     }
     marks = _marks(view, tz)
@@ -302,6 +301,7 @@ def _track_series(
                 "data": [list(pair) for pair in zip(times, _values(track.expected), strict=True)],
                 "showSymbol": False,
                 "lineStyle": {"width": 1, "type": "dashed", "color": QUIET},
+                "tooltip": {"valueFormatter": _format(track.tag.unit)},
                 "itemStyle": {"color": QUIET},
             }
             | _axes(index)
@@ -312,6 +312,7 @@ def _track_series(
         "data": [list(pair) for pair in zip(plant_ms(track.times, tz), _values(track.values), strict=True)],
         "showSymbol": False,
         "lineStyle": {"width": 1.5, "color": LINE},
+        "tooltip": {"valueFormatter": _format(track.tag.unit)},
         "itemStyle": {"color": LINE},
         "markArea": {"silent": True, "data": marks},
         "markLine": {"silent": True, "symbol": "none", "label": {"show": False}, "data": mark},
@@ -319,6 +320,15 @@ def _track_series(
     }
     step = {} if track.tag.role is Role.SIGNAL else {"step": "end"}
     return [*series, actual | step | _axes(index)]
+
+
+def _format(unit: str) -> str:
+    """Printf format of a value with its unit.
+
+    >>> _format("%"), _format("")
+    ('%.4g %%', '%.4g')
+    """
+    return f"%.4g {unit.replace('%', '%%')}".rstrip()
 
 
 def _edge(times: Sequence[int], values: Sequence[float | None], index: int) -> Option:
@@ -408,7 +418,7 @@ def spark(values: Sequence[float | None]) -> str:
     The dashed line is the alert line at 1.0; the box is two lines high. Empty where nothing is known.
 
     >>> spark([0.5, None, 2.0]).count("%,"), spark([None]) == spark([])
-    (11, True)
+    (7, True)
     """
     top = 2.0
     width = 100.0 / max(1, len(values))

@@ -13,8 +13,10 @@ from jaxtyping import Bool, Float, Int64
 from anomaly.domain import Alert, Asset, Readings, Scores, SensorFault, State, Tag
 from pipelines.ports import HistorianReader
 
-POINTS: Final = 600
-"""Most points per line on a chart: more cannot be seen and would cost on every refresh."""
+POINTS: Final = 320
+"""Most points of a measured line or of the score: more cannot be seen and would cost on every refresh."""
+EXPECTED_POINTS: Final = 120
+"""Most points of what was expected, and of the band around it."""
 BAND_ROWS: Final = 30
 """Rows under the line needed before a usual spread is drawn."""
 
@@ -110,7 +112,7 @@ def _in_order(asset: Asset, alerts: Sequence[Alert]) -> list[Tag]:
 
 def _track(tag: Tag, drawn: Readings | None, blocks: Sequence[Scores]) -> Track:
     times, expected, actual, calm, fault = _column(tag.name, blocks)
-    kept = _thin(expected)
+    kept = np.arange(0, len(times), max(1, -(-len(times) // EXPECTED_POINTS)))
     column = drawn.tags.index(tag.name) if drawn is not None and tag.name in drawn.tags else None
     return Track(
         tag=tag,

@@ -78,6 +78,7 @@ h3 { font-size: 1.02rem !important; font-weight: 600 !important; padding: 0.4rem
 :is([class*="st-key-tile_medium"], [class*="st-key-tile_over_line"]) .pw-area { background: #e08a2e; opacity: 0.75; }
 [class*="st-key-tile_low"] .pw-area { background: #cfa92b; opacity: 0.75; }
 
+:is(.st-key-heat_map, .st-key-contributions) [data-testid="stElementToolbar"] { display: none; }
 [class*="st-key-figure_"] { gap: 0; }
 [class*="st-key-figure_"] p { line-height: 1.25; margin: 0; }
 [class*="st-key-figure_"] strong { font-size: 1.25rem; font-weight: 600; font-variant-numeric: tabular-nums; }

@@ -66,7 +66,7 @@ def _show() -> None:
     here = frame.here()
     at = frame.now(here)
     asset = frame.asset_of(here.plant, st.session_state.get("asset") or here.plant.assets[0].path)
-    until = _until(at)
+    until = _until(at, max(asset.tick, SPANS[_span()] // signals.POINTS))
     view = signals.machine_view(here.reader, asset, until - SPANS[_span()], until)
     tz = wording.zone(here.plant.timezone)
     chosen = _explained_time(view)
@@ -91,15 +91,19 @@ def _show() -> None:
     )
 
 
-def _until(at: Moment) -> int:
-    """The end of the span: now, or the time a link names (`until=`, ISO 8601)."""
+def _until(at: Moment, step: int) -> int:
+    """The end of the span: now, or the time a link names (`until=`, ISO 8601).
+
+    Now is taken up to the next multiple of `step` ns: a chart that has not changed is not sent, so a tooltip stays.
+    """
+    live = at.now // step * step + step
     named = st.query_params.get("until")
     if not named:
-        return at.now + 1
+        return live
     try:
         moment = datetime.fromisoformat(named)
     except ValueError:
-        return at.now + 1
+        return live
     return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()) * SECOND
 
 
@@ -162,6 +166,6 @@ def _explain(explanation: Explanation, asset: Asset, at: Moment, tz: ZoneInfo) -
         shown.append((f"fault_{tag}", f"Sensor {wording.escape(tag)}", wording.plain(fault), "left out of the score"))
     with figures, st.container(horizontal=True, gap="medium", key="figures"):
         for key, label, value, note in shown:
-            frame.figure(key, label, value, note, width=136)
+            frame.figure(key, label, value, note, width=150)
     with figures:
         st.page_link(frame.linked("alerts"), label="Its alerts", query_params={"machine": asset.path, "show": "All"})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
 import math
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly.domain import SECOND, Alert, AlertState, Anomaly, Kind, Priority, Rung, State
-from dashboard import wording
+from dashboard import charts, signals, wording
 
 STRANGE = (
     "`a`* _b_ [x](http://evil.example/p) ![i](http://evil.example/i.png) :red[r] :material/home: $x$ <img src=x> #h | ~"
@@ -64,3 +66,10 @@ def test_an_alert_names_its_strongest_tags_and_how_many_more() -> None:
     anomaly = Anomaly("p", Kind.PROCESS, "process", 0, None, 2.0, ("a", "b", "c", "d", "e"), "v")
     alert = Alert("id", anomaly, AlertState.UNACKNOWLEDGED_ACTIVE, Priority.LOW, 0)
     assert wording.blame(alert) == "a, b, c and 2 more"
+
+
+@pytest.mark.parametrize("module", [wording, charts, signals])
+def test_the_examples_in_the_docstrings_are_true(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
