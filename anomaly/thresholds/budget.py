@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from anomaly.domain import SECOND
 from anomaly.errors import TooFewRowsError
@@ -63,7 +63,7 @@ def budget_line(raw: Float[np.ndarray, " row"], budget_per_week: float, tick: in
     """
     length = rows_per_peak(raw)
     chance = chance_of(budget_per_week, tick, length)
-    deviations = float(np.clip(norm.isf(chance), *DEVIATIONS))
+    deviations = float(np.clip(-ndtri(chance), *DEVIATIONS))
     middle = float(np.median(log_scores(raw)))
     robust = float(np.log(robust_line(raw, deviations))) - middle
     tail = fit_tail(raw)
