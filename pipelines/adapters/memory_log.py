@@ -7,15 +7,13 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
-from anomaly.errors import ConfigurationError, Fenced, StorageError
-from pipelines.adapters.groups import Group, difference
+from anomaly.errors import ConfigurationError, StorageError
+from pipelines.adapters.groups import Group
+from pipelines.adapters.memory_consumer import MemoryConsumer
 from pipelines.adapters.partitioning import home
 from pipelines.adapters.upkeep import TOMBSTONE_AGE, Retention
-from pipelines.ports import Batch, Clock, NewRecord, Partition, Position, Record
-
-METADATA_BYTES: Final = 4096
+from pipelines.ports import Clock, NewRecord, Partition, Position, Record
 
 
 @dataclass(slots=True)
@@ -150,89 +148,6 @@ class MemoryLog:
         if stores[0].compacted and record.key is None:
             raise ConfigurationError(f"topic {record.topic!r} keeps the newest record of each key: give a key")
         return Partition(record.topic, home(record, len(stores)))
-
-
-class MemoryConsumer:
-    """See `Consumer`. Made by `MemoryLog.join`."""
-
-    def __init__(self, log: MemoryLog, group: str, topics: tuple[str, ...]) -> None:
-        self._log = log
-        self._name = group
-        self._topics = topics
-        self._mine: dict[Partition, int] = {}
-        self._next: dict[Partition, int] = {}
-        self._turn = 0
-        self._closed = False
-        self._group = log.groups.setdefault(group, Group())
-        self._number = self._group.join(topics, log.timer())
-
-    def poll(self, limit: int, timeout_s: float) -> Batch:
-        """See `Consumer.poll`."""
-        deadline = time.monotonic() + timeout_s
-        with self._log.open():
-            while True:
-                if self._closed:
-                    raise StorageError(f"this member of group {self._name!r} was closed; join the group anew")
-                batch = self._look(limit)
-                left = deadline - time.monotonic()
-                if batch.records or batch.assigned or batch.revoked or left <= 0:
-                    return batch
-                self._log.changed.wait(min(left, 0.05))
-                self._log.open()
-
-    def seek(self, partition: Partition, offset: int) -> None:
-        """See `Consumer.seek`. Raises Fenced if the partition is not ours."""
-        self._check(partition, self._mine)
-        self._next[partition] = offset
-
-    def commit(self, positions: Mapping[Partition, Position]) -> None:
-        """See `Consumer.commit`."""
-        with self._log.open():
-            for partition, position in positions.items():
-                self._check(partition, self._mine)
-                if len(position.metadata.encode()) > METADATA_BYTES:
-                    raise StorageError(f"the metadata of a commit is longer than {METADATA_BYTES} bytes")
-            held = self._group.held(self._number)
-            for partition in positions:
-                self._check(partition, held)
-            self._log.positions |= {(self._name, partition): position for partition, position in positions.items()}
-
-    def close(self) -> None:
-        """See `Consumer.close`."""
-        with self._log.changed:
-            if not self._closed:
-                self._closed = True
-                self._group.leave([self._number])
-                self._log.changed.notify_all()
-
-    def _look(self, limit: int) -> Batch:
-        now = self._log.timer()
-        self._group.leave(self._group.silent(now, self._log.session) - {self._number})
-        topics = {topic for member in self._group.members.values() for topic in member.topics} | set(self._topics)
-        self._group.sync(self._number, self._topics, now, {topic: len(self._log.stores(topic)) for topic in topics})
-        held = self._group.held(self._number)
-        lost, gained = difference(self._mine, held)
-        self._mine = held
-        if not lost and not gained:
-            return Batch(assigned={}, records=self._records(limit))
-        assigned = {partition: self._log.positions.get((self._name, partition)) for partition in gained}
-        self._next |= {p: 0 if position is None else position.offset for p, position in assigned.items()}
-        return Batch(tuple(lost), assigned)
-
-    def _records(self, limit: int) -> tuple[Record, ...]:
-        partitions = list(self._mine)
-        turn = self._turn = (self._turn + 1) % max(1, len(partitions))
-        records: list[Record] = []
-        for partition in partitions[turn:] + partitions[:turn]:
-            more = self._log.read(partition, self._next[partition], limit - len(records))
-            if more:
-                self._next[partition] = more[-1].offset + 1
-            records += more
-        return tuple(records)
-
-    def _check(self, partition: Partition, held: Mapping[Partition, int]) -> None:
-        if partition not in self._mine or held.get(partition) != self._mine[partition]:
-            raise Fenced(f"partition {partition} is no longer this member's in group {self._name!r}; nothing committed")
 
 
 def _trim(store: _Store, rule: Retention, now: int) -> int:

@@ -9,37 +9,21 @@ fsync a commit. https://sqlite.org/wal.html, https://sqlite.org/pragma.html#prag
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from anomaly.errors import ConfigurationError, StorageError, StorageFull, StorageLocked
+from anomaly.errors import ConfigurationError, StorageError
+from pipelines.adapters.sqlite_errors import Schema, damaged, result_code, translated
 
 _WAL_LIMIT = 64 * 2**20
 """The WAL file is cut back to this many bytes after a checkpoint."""
-_NO_ROOM = 2**20
-"""An I/O error with fewer free bytes than this on the disk is a full disk."""
 INT64 = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """What a file must hold. `application`: the file's application id; `version`: its user_version; `remedy`: what an
-    operator can do when the file is beyond repair.
-    """
-
-    title: str
-    application: int
-    version: int
-    script: str
-    remedy: str
 
 
 class Database:
@@ -117,7 +101,7 @@ class Database:
             try:
                 yield connection
             except (ValueError, KeyError) as error:  # bytes that SQLite read well and that mean nothing
-                raise self._damaged("read", error) from error
+                raise damaged(error, self.path, self._schema, "read") from error
 
     @property
     def initialised(self) -> bool:
@@ -136,7 +120,8 @@ class Database:
 
     def _prepare(self, read_only: bool, durable: bool, max_bytes: int | None) -> None:
         with self._translated("opened") as connection:
-            self._check_kind(connection)
+            with _rolled_back_on_error(connection, "BEGIN"):  # of one moment: another process may be making the file
+                self._check_kind(connection)
             if read_only:
                 return
             self._switch_to_wal(connection)
@@ -179,7 +164,7 @@ class Database:
             try:
                 mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
             except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if result_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
                 continue
@@ -198,57 +183,13 @@ class Database:
         try:
             yield self._connection  # type: ignore[misc]  # None only while opening, where nobody takes it
         except sqlite3.Error as error:
-            raise self._translate(error, doing) from error
+            raise translated(error, self.path, self._schema, doing, self._patience_s) from error
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # the latter from sqlite3's own words on damage
-            raise self._damaged(doing, error) from error
-
-    def _translate(self, error: sqlite3.Error, doing: str) -> StorageError:
-        what = f"the {self._schema.title} {self.path} cannot be {doing}"
-        code = _code(error)
-        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and self._no_room()):
-            return StorageFull(
-                f"{what}: no space is left ({_free(self.path)}); nothing of this write was kept; free some space or "
-                f"raise the size limit, and it goes on by itself"
-            )
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return StorageLocked(
-                f"{what}: another process has held it locked for more than {self._patience_s:g} s; expected short "
-                f"locks only; look for a backup, a database browser or a second plantwatch on this file, and close it"
-            )
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return self._damaged(doing, error)
-        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            return StorageError(f"{what}: {error}; expected a file and a folder that this user may read and write")
-        return StorageError(f"{what}: {error} ({error.__class__.__name__}); see the disk's and the system's log")
-
-    def _damaged(self, doing: str, error: Exception) -> StorageError:
-        return StorageError(
-            f"the {self._schema.title} {self.path} cannot be {doing}: it is damaged ({error}); expected an intact "
-            f"SQLite file; stop plantwatch, move the file and its -wal and -shm companions away, and "
-            f"{self._schema.remedy}"
-        )
-
-    def _no_room(self) -> bool:
-        try:
-            return shutil.disk_usage(self.path.parent).free < _NO_ROOM
-        except OSError:
-            return False
-
-
-def _code(error: sqlite3.Error) -> int:
-    """Primary result code; 0 where Python's own checks raised. https://sqlite.org/rescode.html"""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+            raise damaged(error, self.path, self._schema, doing) from error
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _free(path: Path) -> str:
-    try:
-        return f"{shutil.disk_usage(path.parent).free / 2**20:.1f} MiB free on its disk"
-    except OSError:
-        return "its disk does not answer"
 
 
 @contextmanager

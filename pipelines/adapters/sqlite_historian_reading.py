@@ -139,31 +139,28 @@ class SqliteHistorianReader:
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
-        with self._database().snapshot() as connection:
+        with self._lock, self._database().snapshot() as connection:
             yield connection
 
     def _database(self) -> Database:
-        """The file that is there now; an empty historian in memory while there is none."""
-        with self._lock:
-            if self._closed:
-                raise StorageError(f"the historian {self.path} is closed; open it again before using it")
-            file = _identity(self.path)
-            if self._reader is None or file is None or file != self._file:
-                self._reopen(file)
-            assert self._reader is not None
-            return self._reader
+        """The file that is there now; an empty historian in memory while there is none. Called under the lock."""
+        if self._closed:
+            raise StorageError(f"the historian {self.path} is closed; open it again before using it")
+        file = _identity(self.path)
+        if self._reader is None or file != self._file:
+            if self._reader is not None:
+                self._reader.close()
+            self._reader, self._file = None, None
+            self._reader, self._file = self._opened(file)
+        return self._reader
 
-    def _reopen(self, file: tuple[int, int] | None) -> None:
-        if self._reader is not None:
-            self._reader.close()
-        self._reader, self._file = None, None
+    def _opened(self, file: tuple[int, int] | None) -> tuple[Database, tuple[int, int] | None]:
         if file is not None:
             reader = Database(self.path, SCHEMA, patience_s=self._patience_s, read_only=True)
             if reader.initialised:
-                self._reader, self._file = reader, file
-                return
+                return reader, file
             reader.close()
-        self._reader = Database.empty(SCHEMA)
+        return Database.empty(SCHEMA), None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

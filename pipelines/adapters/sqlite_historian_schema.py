@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-from pipelines.adapters.sqlite import Schema
+from pipelines.adapters.sqlite_errors import Schema
 
 SCHEMA: Final = Schema(
     title="historian",

@@ -15,51 +15,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from anomaly.errors import ConfigurationError, StorageError
 from pipelines.adapters import sqlite_log_upkeep as upkeep
 from pipelines.adapters.partitioning import home
-from pipelines.adapters.sqlite import Database, Schema
+from pipelines.adapters.sqlite import Database
 from pipelines.adapters.sqlite_consumer import SqliteConsumer
+from pipelines.adapters.sqlite_log_schema import SCHEMA, Slot, committed, create_topic, find_slots
 from pipelines.adapters.upkeep import COMPACT_AT, Retention
 from pipelines.ports import Clock, NewRecord, Partition, Position, Record
 
-SCHEMA: Final = Schema(
-    title="log",
-    application=0x504C574C,
-    version=1,
-    script="""
-    CREATE TABLE topics (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL, compacted INTEGER NOT NULL);
-    CREATE TABLE partitions (
-        id INTEGER PRIMARY KEY, topic TEXT NOT NULL, number INTEGER NOT NULL,
-        start INTEGER NOT NULL DEFAULT 0, next INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
-        kept INTEGER NOT NULL DEFAULT 0, dirty INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, number));
-    CREATE TABLE records (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, key BLOB, value BLOB, headers BLOB);
-    CREATE TABLE groups (name TEXT PRIMARY KEY, generation INTEGER NOT NULL, state BLOB NOT NULL);
-    CREATE TABLE positions (
-        name TEXT NOT NULL, topic TEXT NOT NULL, number INTEGER NOT NULL,
-        position INTEGER NOT NULL, metadata TEXT NOT NULL, PRIMARY KEY (name, topic, number)) WITHOUT ROWID""",
-    remedy="start again: readings that were not yet recorded are lost, all others are in the historian",
-)
 _Headers = tuple[tuple[str, bytes], ...]
 _UPKEEP_S: Final = 30.0
 _BYTES: Final = 32 * 2**20
 """One read brings at most so many bytes (and at least one record), so that memory stays flat on large records."""
-
-
-class Slot(NamedTuple):
-    """Where a partition's records are: ids from `base` on."""
-
-    id: int
-    compacted: bool
-
-    @property
-    def base(self) -> int:
-        """Row id of offset 0."""
-        return self.id << 40
 
 
 @dataclass(slots=True)
@@ -104,7 +76,7 @@ class SqliteLog:
         """See `Log.create`."""
         with self.database.transaction() as connection:
             for topic, count in topics.items():
-                _create(connection, topic, count, topic in compacted)
+                create_topic(connection, topic, count, topic in compacted)
 
     def append(self, records: Sequence[NewRecord]) -> tuple[int, ...]:
         """See `Log.append`. One transaction for the whole call."""
@@ -165,16 +137,12 @@ class SqliteLog:
     def slots(self, connection: sqlite3.Connection, topic: str) -> tuple[Slot, ...]:
         """Where the partitions of a topic are, by number. Raises ConfigurationError for an unknown topic."""
         if topic not in self._slots:
-            rows = connection.execute(
-                "SELECT p.id, t.compacted FROM partitions p JOIN topics t ON t.name = p.topic "
-                "WHERE p.topic = ? ORDER BY p.number",
-                (topic,),
-            ).fetchall()
-            if not rows:
+            slots = find_slots(connection, topic)
+            if not slots:
                 raise ConfigurationError(
                     f"the log {self.database.path} has no topic {topic!r}; create it first, or correct its name"
                 )
-            self._slots[topic] = tuple(Slot(number, bool(compacted)) for number, compacted in rows)
+            self._slots[topic] = slots
         return self._slots[topic]
 
     def fetch(self, connection: sqlite3.Connection, partition: Partition, offset: int, limit: int) -> Iterator[Record]:
@@ -231,27 +199,3 @@ class SqliteLog:
             if due:
                 self._upkeep_at = time.monotonic() + _UPKEEP_S
                 self.trim()
-
-
-def committed(connection: sqlite3.Connection, group: str, topic: str) -> dict[Partition, Position]:
-    """Committed positions of a group on a topic."""
-    rows = connection.execute(
-        "SELECT number, position, metadata FROM positions WHERE name = ? AND topic = ? ORDER BY number", (group, topic)
-    )
-    return {Partition(topic, number): Position(offset, metadata) for number, offset, metadata in rows}
-
-
-def _create(connection: sqlite3.Connection, topic: str, count: int, compacted: bool) -> None:
-    found = connection.execute("SELECT partitions, compacted FROM topics WHERE name = ?", (topic,)).fetchone()
-    if found is not None:
-        if found != (count, compacted):
-            raise ConfigurationError(
-                f"topic {topic!r} has {found[0]} partitions and is {'' if found[1] else 'not '}compacted; asked for "
-                f"were {count}, {'' if compacted else 'not '}compacted; a topic cannot be changed: keep the setting, "
-                f"or begin with an empty data folder"
-            )
-        return
-    if count < 1:
-        raise ConfigurationError(f"topic {topic!r} was asked for with {count} partitions; it needs at least 1")
-    connection.execute("INSERT INTO topics VALUES (?, ?, ?)", (topic, count, compacted))
-    connection.executemany("INSERT INTO partitions (topic, number) VALUES (?, ?)", [(topic, p) for p in range(count)])

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -278,6 +279,21 @@ def test_a_reader_finds_a_historian_that_is_made_after_it_and_one_that_replaces_
     reader.close()
     with pytest.raises(StorageError, match="closed"):
         reader.span()
+
+
+def test_threads_may_read_a_historian_while_it_is_being_made(tmp_path: Path) -> None:
+    for life in range(5):
+        path = tmp_path / f"{life}.db"
+        reader = SqliteHistorianReader(path)
+        with ThreadPoolExecutor(4) as pool:
+            spans = [pool.submit(reader.span) for _ in range(100)]
+            historian = SqliteHistorian(path)
+            spans += [pool.submit(reader.span) for _ in range(20)]
+            historian.write([rows(5)])
+            assert {span.result() for span in spans} <= {None, (0, 4)}
+        assert reader.span() == (0, 4)
+        historian.close()
+        reader.close()
 
 
 def test_a_reader_changes_nothing(stored: Path) -> None:
