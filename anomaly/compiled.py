@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,21 @@ class Golden:
         buffer = io.BytesIO()
         np.savez(buffer, values=self.values, mask=self.mask, outputs=self.outputs)
         return buffer.getvalue()
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Golden:
+        """The golden windows of those arrays. Raises ModelRefused unless they are of the one shape and type written."""
+        found = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
+        shapes = {array.shape for array in arrays.values()}
+        wanted = {"values": "<f4", "mask": "|b1", "outputs": "<f4"}
+        if {name: dtype for name, (dtype, _) in found.items()} != wanted or len(shapes) != 1 or 0 in (*shapes,)[0]:
+            raise ModelRefused(
+                f"golden windows are {found}; expected values, mask and outputs of one shape (window, time, tag); "
+                "train the model again"
+            )
+        if arrays["values"].ndim != 3:
+            raise ModelRefused(f"golden windows are of shape {shapes}; expected (window, time, tag); train again")
+        return cls(arrays["values"], arrays["mask"], arrays["outputs"])
 
 
 class Compiled:
@@ -104,11 +120,6 @@ def check_golden(predict: Compiled, golden: Golden, tolerance: float = GOLDEN_TO
 
     Raises ModelRefused if it is more than `tolerance`, not a number, or the windows have another shape.
     """
-    if not len(golden.values) or golden.values.shape != golden.outputs.shape:
-        raise ModelRefused(
-            f"golden windows of shape {golden.values.shape} with answers {golden.outputs.shape}; expected at least one "
-            "window and equal shapes; train the model again"
-        )
     try:
         difference = float(np.max(np.abs(predict(golden.values, golden.mask) - golden.outputs)))
     except Exception as error:  # a graph that fails while running

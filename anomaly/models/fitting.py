@@ -175,16 +175,22 @@ def _save(model: Any, fitted: Fitted, checkpoint: Path, key: str) -> None:
 def _restore(model: Any, checkpoint: Path, key: str) -> Fitted | None:
     """Set the model back to where the checkpoint left it; None if there is none of this key that can be read."""
     try:
-        with np.load(checkpoint, allow_pickle=False) as arrays:
+        with checkpoint.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             stored = {name: arrays[name] for name in arrays.files}
         state = json.loads(str(stored["state"]))
         if state.pop("key") != key:
             return None
-        for i, variable in enumerate(model.variables):
-            variable.assign(stored[f"model_{i}"])
-        for i, variable in enumerate(model.optimizer.variables):
-            variable.assign(stored[f"optimizer_{i}"])
-        weights = [stored[f"best_{i}"] for i in range(len(model.get_weights()))]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        found = {
+            name: [stored[f"{name}_{i}"] for i in range(count)]
+            for name, count in (
+                ("model", len(model.variables)),
+                ("optimizer", len(model.optimizer.variables)),
+                ("best", len(model.get_weights())),
+            )
+        }
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return None
-    return Fitted(weights, FitState(**state | {"history": tuple(state["history"])}))
+    for variables, values in ((model.variables, found["model"]), (model.optimizer.variables, found["optimizer"])):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+    return Fitted(found["best"], FitState(**state | {"history": tuple(state["history"])}))

@@ -170,10 +170,7 @@ def _net(manifest: Manifest, members: Mapping[str, bytes]) -> Any:
     check_keras(members["model.keras"])
     check_onnx(members["model.onnx"], manifest.length, len(manifest.tags))
     predict = load_compiled(members["model.onnx"])
-    golden = read_npz(members["golden.npz"], "golden.npz")
-    if set(golden) != {"values", "mask", "outputs"}:
-        raise ModelRefused(f"golden.npz holds {sorted(golden)}; expected values, mask, outputs; train the model again")
-    check_golden(predict, Golden(golden["values"], golden["mask"].astype(bool), golden["outputs"]))
+    check_golden(predict, Golden.from_arrays(read_npz(members["golden.npz"], "golden.npz")))
     return predict
 
 

@@ -479,6 +479,7 @@ def test_what_a_killed_writer_left_is_never_listed_and_is_swept(
     assert not left.exists()
 
 
+@pytest.mark.slow
 def test_readers_never_see_half_a_version(linear: tuple[Detector, ModelCard], tmp_path: Path) -> None:
     registry, stop, seen, wrong = Registry(tmp_path), threading.Event(), set(), list[Exception]()
 
@@ -512,6 +513,7 @@ def _crown(folder: Path, versions: list[str]) -> None:
         registry.set_alias("pumps", "champion", version)
 
 
+@pytest.mark.slow
 def test_no_promotion_is_lost_between_processes(linear: tuple[Detector, ModelCard], tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     versions = [registry.add(*linear, now=NOW + second * SECOND) for second in range(20)]
@@ -538,6 +540,7 @@ def test_a_folder_that_cannot_be_used_is_said_plainly(linear: tuple[Detector, Mo
         registry.aliases("pumps")
 
 
+@pytest.mark.slow
 def test_loading_a_net_imports_neither_keras_nor_tensorflow(
     net: tuple[Detector, ModelCard, Path], tmp_path: Path
 ) -> None:
