@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -81,6 +82,33 @@ def card(registry: Registry, group: str, version: str) -> ModelCard | None:
         return registry.card(group, version) if version in registry.versions(group) else None
     except ModelRefused:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the trainer last said of a group: which step, how far (0..1), and why it ended as it did."""
+
+    stage: str
+    done: float
+    reason: str
+
+
+def trainings(status: Mapping[str, str | int | float]) -> dict[str, Training]:
+    """The trainer's heartbeat by group: its figures are called `stage:GROUP`, `done:GROUP`, `reason:GROUP`."""
+    groups = [name.partition(":")[2] for name in status if name.startswith("stage:")]
+    return {
+        group: Training(
+            stage=str(status[f"stage:{group}"]),
+            done=_share(status.get(f"done:{group}", 0.0)),
+            reason=str(status.get(f"reason:{group}", "")),
+        )
+        for group in groups
+    }
+
+
+def _share(value: str | float) -> float:
+    """A share of 1; 0 for what is none."""
+    return min(1.0, max(0.0, float(value))) if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
 def left_out(found: ModelCard) -> Mapping[str, int]:

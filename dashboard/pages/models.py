@@ -14,7 +14,7 @@ from anomaly.model_card import ModelCard
 from anomaly.registry import Registry
 from dashboard import frame, wording
 from dashboard.queries import Moment
-from dashboard.versions import GroupView, card, group_views, left_out
+from dashboard.versions import GroupView, Training, card, group_views, left_out, trainings
 from dashboard.world import World
 
 FIGURES: Final = {
@@ -26,7 +26,7 @@ FIGURES: Final = {
 
 @frame.whole
 def page() -> None:
-    """The training that runs, then one card a group."""
+    """One card a group: what serves, what its card says, the training that runs."""
     frame.question("Which version serves, and since when?")
     _show()
 
@@ -39,10 +39,11 @@ def _show() -> None:
     frame.answer(_answer(groups))
     if not any(group.scoring for group in groups):
         st.caption("Rules serve from the first reading on; learned versions follow once normal data are there.")
-    _training(here)
+    heartbeat = here.reader.heartbeats().get("train")
+    training = trainings(heartbeat.status) if heartbeat else {}
     with st.container(key="tiles_of_groups"):
         for number, group in enumerate(groups):
-            _group(number, group, here, at)
+            _group(number, group, training.get(group.group), here, at)
 
 
 def _answer(groups: Sequence[GroupView]) -> str:
@@ -59,37 +60,18 @@ def _answer(groups: Sequence[GroupView]) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _training(here: World) -> None:
-    """What the trainer says of itself, if it has said anything."""
-    heartbeat = here.reader.heartbeats().get("train")
-    if heartbeat is None:
+def _training(found: Training | None) -> None:
+    """How far the training of the group is, or how it ended."""
+    if found is None:
         return
-    status = {name: value for name, value in heartbeat.status.items() if name != "wall" and value != ""}
-    share = _share(status)
-    words = " · ".join(f"{wording.plain(name)} {_plain(value)}" for name, value in status.items() if name != "progress")
-    with st.container(key="card_training"):
-        st.markdown("**Training**")
-        if share is not None:
-            st.progress(share, text=wording.escape(words) or None)
-        else:
-            st.caption(wording.escape(words) or "waiting")
+    words = wording.plain(found.stage)
+    if found.done < 1.0:
+        st.progress(found.done, text=wording.escape(f"Training: {words}"))
+    elif found.reason:
+        st.caption(wording.escape(f"Last training: {words}. {found.reason}"))
 
 
-def _share(status: dict[str, str | int | float]) -> float | None:
-    """How far the training is, 0..1: `progress`, or `epoch` of `epochs`; None where it does not say."""
-    match status:
-        case {"progress": int() | float() as share}:
-            return min(1.0, max(0.0, float(share)))
-        case {"epoch": int() as epoch, "epochs": int() as epochs} if epochs > 0:
-            return min(1.0, max(0.0, epoch / epochs))
-    return None
-
-
-def _plain(value: str | float) -> str:
-    return value if isinstance(value, str) else wording.number(float(value))
-
-
-def _group(number: int, group: GroupView, here: World, at: Moment) -> None:
+def _group(number: int, group: GroupView, training: Training | None, here: World, at: Moment) -> None:
     tz = wording.zone(here.plant.timezone)
     names = ", ".join(wording.machine(frame.asset_of(here.plant, path)) for path in group.machines)
     with st.container(key=f"card_group_{number}"):
@@ -104,6 +86,7 @@ def _group(number: int, group: GroupView, here: World, at: Moment) -> None:
                 shown = "" if version == rung else f"{wording.escape(version)}  \n"
                 frame.figure(f"{number}_{place}", "Serves", wording.rung(rung), f"{shown}{note}")
             _card_figures(number, group, here)
+        _training(training)
         if group.wish and group.scoring and group.wish.version not in {version for version, _, _ in group.scoring}:
             st.caption(wording.escape(f"{group.wish.version} is asked to serve and takes over with the next readings."))
         if len(group.served) > 1:

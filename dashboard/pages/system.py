@@ -22,6 +22,8 @@ PARTS: Final = {
 }
 INSTANTS: Final = 10**17
 """No count is that large; times of this century in ns are."""
+ELSEWHERE: Final = ("wall", "serving:", "stage:", "done:", "reason:")
+"""Figures that belong to the Models page, or to nobody."""
 NEWEST: Final = 10
 """Dead letters shown."""
 
@@ -82,7 +84,7 @@ def _part(number: int, heartbeat: Heartbeat, wall: int, tz: ZoneInfo) -> None:
         written = heartbeat.status.get("wall", heartbeat.time)
         age = wording.duration(wall - int(written)) if isinstance(written, int | float) else "unknown time"
         st.caption("reporting" if alive else f"silent for {age}")
-        figures = {name: value for name, value in heartbeat.status.items() if not name.startswith(("wall", "serving:"))}
+        figures = {name: value for name, value in heartbeat.status.items() if not name.startswith(ELSEWHERE)}
         lines = [
             f"{wording.escape(wording.plain(name))}: **{wording.escape(_value(value, tz))}**"
             for name, value in figures.items()

@@ -40,6 +40,13 @@ from pipelines.ports import AlertEvent
 TICK: Final = 10 * SECOND
 END: Final = 1_760_000_400 * SECOND
 ROWS: Final = 720
+TRAINING: Final[dict[str, str | float]] = {
+    "stage:group 1": "lstm_autoencoder fitting",
+    "done:group 1": 0.35,
+    "stage:group 2": "lstm_autoencoder refused",
+    "done:group 2": 1.0,
+    "reason:group 2": "too many false alarms on held-back rows",
+}
 SIGNALS: Final = (
     Tag("vibration_de", "mm/s", 0.0, 40.0, description="drive end"),
     Tag("bearing_temp", "°C", -20.0, 160.0),
@@ -221,7 +228,7 @@ def beat(historian: SqliteHistorian, wall: int, time: int = END) -> None:
     historian.heartbeat("score", time, {"wall": wall, "lag": 0, "windows": 41_220, "windows_per_second": 8.2})
     historian.heartbeat("record", time, {"wall": wall, "lag": 2})
     historian.heartbeat("alert", time, {"wall": wall, "lag": 0, "open": 3})
-    historian.heartbeat("train", time, {"wall": wall, "group": "group 1", "stage": "fitting", "epoch": 7, "epochs": 20})
+    historian.heartbeat("train", time, {"wall": wall, "waiting": 1, **TRAINING})
 
 
 @pytest.fixture

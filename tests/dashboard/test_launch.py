@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from anomaly.errors import ConfigurationError
 from dashboard import launch
+from pipelines.commands.dashboard import dashboard
 from pipelines.settings import Settings
 
 HOST = "127.0.0.1"
@@ -74,3 +76,25 @@ def test_the_dashboard_loads_neither_keras_nor_tensorflow() -> None:
     program = "import sys, dashboard.app; print([m for m in ('keras', 'tensorflow', 'tf2onnx') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_the_command_says_where_the_pages_are_and_sigterm_ends_its_server_too(tmp_path: Path) -> None:
+    program = "import typer; from pipelines.commands.dashboard import dashboard; typer.run(dashboard)"
+    line = [sys.executable, "-c", program, "--data-dir", str(tmp_path)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        port = int(said.split("http://localhost:")[1].split()[0])
+        with socket.create_connection((HOST, port), timeout=5):
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection((HOST, port), timeout=1).close()
+
+
+def test_the_command_refuses_a_taken_port_that_was_asked_for(taken: int, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="choose another with --port"):
+        dashboard(port=taken, data_dir=tmp_path)

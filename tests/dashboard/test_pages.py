@@ -12,13 +12,15 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from anomaly.domain import SECOND, AlertState, Asset, Plant
+from anomaly.domain import SECOND, AlertState, Asset, Plant, Rung
 from anomaly.errors import StorageError
+from anomaly.model_card import ModelCard
 from dashboard import world
 from dashboard.world import World
 from pipelines import topics
-from pipelines.codec import Command, decode_command
+from pipelines.codec import Command, Serving, decode_command
 from pipelines.ports import NewRecord, Partition
+from pipelines.serving import Wish, activate, promote
 
 END = 1_760_000_400 * SECOND
 PAGES = ("overview", "machine", "alerts", "models", "system")
@@ -220,9 +222,14 @@ def test_a_link_to_an_unknown_alert_says_so(stage: Any) -> None:
 
 
 def test_the_models_page_names_version_rung_and_the_training_that_runs(stage: Any) -> None:
-    text = words(shown("models"))
+    test = shown("models")
+    text = words(test)
     assert "LSTM autoencoder on 8 machines." in text
     assert "20251009T101500-ab12cd34" in text
+    assert "Last training: lstm autoencoder refused. too many false alarms on held-back rows" in text
+    assert [(bar.proto.value, bar.proto.text) for bar in test.get("progress")] == [
+        (35, "Training\\: lstm autoencoder fitting")
+    ]
 
 
 def test_the_system_page_names_the_silent_part_and_lists_what_was_set_aside(stage: Any) -> None:
@@ -264,3 +271,21 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World
     (tmp_path / "empty").mkdir()
     st.cache_resource.clear()
     return point
+
+
+def test_a_stored_versions_card_and_its_takeover_are_shown(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = ModelCard(
+        group="group 0", rung="lstm_autoencoder", assets=("a",), tags=("t",), rows=9, hours=34.5, since=0, until=1,
+        data_sha256="", seed=1, spec={}, libraries={}, figures={"calibration_exceed_rate": 0.0012},
+        left_out={"alert": 40},
+    )  # fmt: skip
+    monkeypatch.setattr("dashboard.pages.models.card", lambda _registry, group, _: card if group == "group 0" else None)
+    (stage.data / "models").mkdir()
+    serving = Serving("group 0", "20251009T101500-ab12cd34", END - 3600 * SECOND, Rung.LSTM_AUTOENCODER)
+    promote(stage.log, serving)
+    activate(stage.log, 0, Wish(0, serving), {asset.path: END - 600 * SECOND for asset in stage.plant.assets})
+    text = words(shown("models"))
+    assert "34.5 h" in text
+    assert "rows left out: alert 40" in text
+    assert "0.12%" in text
+    assert "since 10:50:0" in text
