@@ -27,6 +27,8 @@ from pipelines.sources.tables import csv_frames, lines_of, parquet_columns, parq
 
 LABELS: Final = frozenset({"anomaly", "changepoint", "label", "is_anomaly", "attack", "fault"})
 """Columns of benchmark files that tell the truth; they are no sensors."""
+READINGS: Final = "readings"
+"""A folder of this name directly below is where `plantwatch simulate` puts files; it is no part of an asset's path."""
 TAG_LIMIT: Final = 10_000
 ORDER_BYTES: Final = 256 << 20
 """Files up to this size whose rows go back in time are put in order in memory."""
@@ -293,10 +295,14 @@ def _asset_of(path: Path, root: Path) -> str:
 
     >>> _asset_of(Path("d/s/a/pump-1.csv"), Path("d")), _asset_of(Path("d/valve1/0.csv"), Path("d"))
     ('s/a/pump-1', 'valve1')
+    >>> _asset_of(Path("d/readings/s/a/pump-1.csv"), Path("d"))
+    's/a/pump-1'
     >>> _asset_of(Path("d/pump-1_2026-11.csv"), Path("d")), _asset_of(Path("d/2026-11.csv"), Path("d"))
     ('pump-1', 'd')
     """
     below = path.relative_to(root) if path != root else Path(path.name)
+    if len(below.parts) > 1 and below.parts[0] == READINGS:
+        below = below.relative_to(READINGS)
     if _SEQUENCE.fullmatch(below.stem):
         folder = below.parent.as_posix()
         return folder if folder != "." else path.absolute().parent.name or "asset"
