@@ -1,0 +1,62 @@
+"""SMD and ASD: a machine's first weeks to learn from (`train/`), its last ones to be judged on (`test/`).
+
+Both come as folders of number tables without header or times. SMD is learned from the whole first half; ASD from its
+first 70 %, with the line placed on the other 30 %.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from anomaly.domain import SECOND
+from anomaly.errors import DataError
+from pipelines.datasets.bench import Bench, Protocol, Series, Summary, Task, clock, part, readings_of, stamps_of
+from pipelines.datasets.files import folder, labels_in, matrix, plain_or_packed
+
+SMD = Protocol(
+    summary=Summary.MEAN,
+    vus_window=100,
+    merge=600 * SECOND,
+    why="the mean of the machines; events are summed, the delay is the median of all events",
+)
+ASD = Protocol(
+    summary=Summary.MEAN,
+    vus_window=24,
+    why="the mean of the servers; events are summed, the delay is the median of all events",
+)
+MINUTE = 60 * SECOND
+ASD_FIT = 0.7
+
+
+def load_smd(path: Path) -> Bench:
+    """Every machine in `path/train`. Raises DataError."""
+    return Bench("smd", SMD, tuple(_task(path, name, MINUTE, 1.0) for name in _names(path)))
+
+
+def load_asd(path: Path) -> Bench:
+    """Every server in `path/train`. Raises DataError."""
+    return Bench("asd", ASD, tuple(_task(path, name, 5 * MINUTE, ASD_FIT) for name in _names(path)))
+
+
+def _names(path: Path) -> list[str]:
+    files = sorted(folder(path / "train", "the data set's train folder").glob("*.txt*"))
+    names = list(dict.fromkeys(file.name.split(".txt")[0] for file in files))
+    if not names:
+        raise DataError(f"{path / 'train'} holds no file named .txt or .txt.gz; expected one a machine")
+    return names
+
+
+def _task(path: Path, name: str, tick: int, share: float) -> Task:
+    train, test = (matrix(plain_or_packed(path / half / f"{name}.txt"), ",") for half in ("train", "test"))
+    if train.shape[1] != test.shape[1]:
+        raise DataError(f"{path}: {name} has {train.shape[1]} columns in train, {test.shape[1]} in test")
+    tags = tuple(f"m{column:02d}" for column in range(1, train.shape[1] + 1))
+    learned = readings_of(name, tags, clock(len(train), tick), train)
+    rows = readings_of(name, tags, clock(len(test), tick, first=len(train)), test)
+    labels = labels_in(plain_or_packed(path / "test_label" / f"{name}.txt"), len(test))
+    series = Series(name, rows, stamps_of(rows.times), labels, np.zeros(len(test), bool), before=learned)
+    cut = round(share * len(train))
+    line = part(learned, slice(cut, None)) if share < 1.0 else None
+    return Task(name, tags, tick, part(learned, slice(cut)), (series,), line)
