@@ -104,6 +104,16 @@ def load_compiled(source: Path | bytes) -> Compiled:
     return Compiled(session, length, channels)
 
 
+def save_keras(model: Any, path: Path) -> None:
+    """Write a Keras model to `path` (.keras), all or nothing."""
+    part = path.with_name(f"part-{path.name}")
+    with warnings.catch_warnings():
+        # Keras 3.15 asks NumPy 2 for arrays in the old way; harmless, and not ours to mend.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model.save(part)
+    part.replace(path)
+
+
 def export_onnx(model: Any, path: Path) -> None:
     """Write a Keras model as ONNX to `path`, all or nothing. Needs tf2onnx (the `cpu` or `gpu` extra)."""
     part = path.with_name(path.name + ".part")

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from anomaly.compiled import Compiled, Golden, check_golden, export_onnx, load_compiled
+from anomaly.compiled import Compiled, Golden, check_golden, export_onnx, load_compiled, save_keras
 from anomaly.cross_fit import raw_by_asset
 from anomaly.detector import Detector, calibrate
 from anomaly.domain import SECOND, Tag
@@ -39,7 +39,7 @@ __all__ = ["OnProgress", "Progress", "Trained", "TrainingSpec", "card_of", "fit_
 
 GOLDEN_WINDOWS: Final = 16
 """Windows whose answers by Keras travel with the model; a quarter of them with a sensor missing."""
-FEWEST_WINDOWS: Final = 64
+FEWEST_WINDOWS: Final = 24
 """Windows of each of the three blocks below which a net says nothing about its errors."""
 WHITENING_WINDOWS: Final = 8192
 """Held-back windows, at most, on which the size of normal errors is measured."""
@@ -179,6 +179,7 @@ def _fit(
         "units": spec.units,
         "depth": spec.depth,
         "latent": spec.latent,
+        "linear": spec.linear,
         "dropout": spec.dropout,
         "seed": spec.seed,
     }
@@ -208,8 +209,7 @@ def _export(model: Any, held: Rows, spec: TrainingSpec, workdir: Path) -> tuple[
     values = np.where(mask, values, np.float32(0.0))
     outputs = np.asarray(model.predict_on_batch([values, mask.astype(np.float32)]), np.float32)
     golden = Golden(values, mask, outputs)
-    model.save(workdir / "part.keras")
-    (workdir / "part.keras").replace(workdir / "model.keras")
+    save_keras(model, workdir / "model.keras")
     export_onnx(model, workdir / "model.onnx")
     part = workdir / "golden.part"
     part.write_bytes(golden.to_bytes())

@@ -1,4 +1,5 @@
-"""LSTM autoencoder: encoder LSTM → latent → repeat → decoder LSTM → dense (Malhotra et al., arXiv:1607.00148).
+"""LSTM autoencoder: encoder LSTM → latent → repeat → decoder LSTM → dense (Malhotra et al., arXiv:1607.00148), beside a
+narrow linear path that takes what is linear off its hands.
 
 The net is told which cells were seen by a second input, not by Keras masking, so that cuDNN and ONNX stay possible.
 """
@@ -15,6 +16,7 @@ def build_lstm_autoencoder(
     units: int = 48,
     depth: int = 1,
     latent: int = 16,
+    linear: int = 16,
     dropout: float = 0.0,
     seed: int = 0,
 ) -> Any:
@@ -24,13 +26,14 @@ def build_lstm_autoencoder(
     weights. Importing Keras happens here, not with this module.
 
     Parameters: `length` rows a window, ≥ 2; `channels` tags, ≥ 1; `units` per LSTM, ≥ 1; `depth` LSTMs each way, ≥ 1;
-    `latent` size of the bottleneck, ≥ 1; `dropout` between layers, share 0..1 (exclusive); `seed` of every initial
-    weight. Raises ValueError outside these ranges.
+    `latent` size of the bottleneck, ≥ 1; `linear` size of the linear path's, 0 for none; `dropout` between layers, share
+    0..1 (exclusive); `seed` of every initial weight. Raises ValueError outside these ranges.
     """
-    if length < 2 or min(channels, units, depth, latent) < 1 or not 0.0 <= dropout < 1.0:
+    if length < 2 or min(channels, units, depth, latent) < 1 or linear < 0 or not 0.0 <= dropout < 1.0:
         raise ValueError(
-            f"length={length}, channels={channels}, units={units}, depth={depth}, latent={latent}, dropout={dropout}: "
-            "expected length ≥ 2, 0 ≤ dropout < 1 and the others ≥ 1"
+            f"length={length}, channels={channels}, units={units}, depth={depth}, latent={latent}, linear={linear}, "
+            f"dropout={dropout}: "
+            "expected length ≥ 2, linear ≥ 0, 0 ≤ dropout < 1 and the others ≥ 1"
         )
     import keras  # noqa: PLC0415  (TensorFlow costs ten seconds: only who builds a net pays)
 
@@ -47,8 +50,22 @@ def build_lstm_autoencoder(
     for level in range(depth):
         x = _lstm(keras, units, f"decoder_{level}", True, seeds)(x)
     x = _dropout(keras, dropout, "decoder_dropout", seeds)(x)
-    output = keras.layers.Dense(channels, kernel_initializer=_glorot(keras, seeds), name="expected")(x)
+    x = keras.layers.Dense(channels, kernel_initializer=_glorot(keras, seeds), name="bent")(x)
+    output = keras.layers.Add(name="expected")([x, _straight(keras, seen, mask, linear, seeds)]) if linear else x
     return keras.Model([values, mask], output, name="lstm_autoencoder")
+
+
+def _straight(keras: Any, seen: Any, mask: Any, size: int, seeds: Any) -> Any:
+    """The linear part: the whole window through a narrow linear layer and back.
+
+    What is linear between the tags is learned in minutes here, and in days by an LSTM (detection.md: a naive LSTM
+    autoencoder is worse than window-PCA because it must relearn what is linear).
+    """
+    _, length, channels = seen.shape
+    cells = keras.layers.Flatten(name="cells_in_a_row")(keras.layers.Concatenate(name="cells_and_mask")([seen, mask]))
+    code = keras.layers.Dense(size, kernel_initializer=_glorot(keras, seeds), name="linear_latent")(cells)
+    back = keras.layers.Dense(length * channels, kernel_initializer=_glorot(keras, seeds), name="linear_back")(code)
+    return keras.layers.Reshape((length, channels), name="linear")(back)
 
 
 def _lstm(keras: Any, units: int, name: str, sequences: bool, seeds: Any) -> Any:

@@ -118,6 +118,8 @@ def test_architectures_have_names_and_unknown_ones_are_told() -> None:
         builder("transformer")
     with pytest.raises(ValueError, match="expected length"):
         build_lstm_autoencoder(1, 3)
+    with pytest.raises(ValueError, match="linear"):
+        build_lstm_autoencoder(8, 3, linear=-1)
     with pytest.raises(ValueError, match="dropout"):
         build_lstm_autoencoder(8, 3, dropout=1.0)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,11 +47,8 @@ def training() -> TrainingSet:
 
 
 def train(training: TrainingSet, work: Path, spec: TrainingSpec = SPEC, steps: list[Progress] | None = None) -> Trained:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # TensorFlow's own import
-        return fit_lstm_autoencoder(
-            training, TAGS, spec, version="new", on_progress=(steps if steps is not None else []).append, workdir=work
-        )
+    on_progress = (steps if steps is not None else []).append
+    return fit_lstm_autoencoder(training, TAGS, spec, version="new", on_progress=on_progress, workdir=work)
 
 
 def test_rows_for_training_make_the_windows_of_the_training_set(training: TrainingSet) -> None:
@@ -88,11 +84,19 @@ def test_the_data_hash_knows_values_masks_and_what_was_used(training: TrainingSe
 def test_senseless_specs_and_too_few_rows_are_told_before_tensorflow_is_loaded(
     training: TrainingSet, tmp_path: Path
 ) -> None:
-    for wrong in ({"length": 1}, {"units": 0}, {"dropout": 1.0}, {"focus": -0.1}, {"learning_rate": 0.0}, {"seed": -1}):
+    for wrong in (
+        {"length": 1},
+        {"units": 0},
+        {"dropout": 1.0},
+        {"focus": -0.1},
+        {"learning_rate": 0.0},
+        {"seed": -1},
+        {"linear": -1},
+    ):
         with pytest.raises(ConfigurationError, match="expected"):
             TrainingSpec(**wrong)
     nothing = replace(training, normal=tuple(np.arange(2_000) < 100 for _ in range(2)))
-    with pytest.raises(TooFewRowsError, match="expected at least 64"):
+    with pytest.raises(TooFewRowsError, match="expected at least 24"):
         train(nothing, tmp_path)
 
 

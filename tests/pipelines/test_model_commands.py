@@ -28,7 +28,7 @@ from pipelines.training_service import CleanedSet, group_tags, training_set_from
 
 TICK = 10 * SECOND
 NOW = 1_795_255_200 * SECOND
-TAGS = (Tag("flow", "m3/h", 0, 100), Tag("power", "kW", 0, 50), Tag("state", role=Role.MODE, running=(2.0,)))
+TAGS = (Tag("flow", "m3/h", 0.0, 100.0), Tag("power", "kW", 0.0, 50.0), Tag("state", role=Role.MODE, running=(2.0,)))
 PUMPS = tuple(Asset(f"s1/pump-{i}", "pumps", TAGS, TICK) for i in range(2))
 PLANT = Plant("works", PUMPS, "UTC", 1.0)
 

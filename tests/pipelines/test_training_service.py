@@ -38,7 +38,7 @@ from pipelines.training_service import (
 
 TICK = 10 * SECOND
 ROWS = 600
-TAGS = (Tag("flow", "m3/h", 0, 100), Tag("power", "kW", 0, 50), Tag("state", role=Role.MODE, running=(2.0,)))
+TAGS = (Tag("flow", "m3/h", 0.0, 100.0), Tag("power", "kW", 0.0, 50.0), Tag("state", role=Role.MODE, running=(2.0,)))
 PUMPS = tuple(Asset(f"s1/pump-{i}", "pumps", TAGS, TICK) for i in range(2))
 PLANT = Plant("works", (*PUMPS, Asset("s1/fan", "fans", (Tag("speed"),), TICK)))
 EXACT = CleaningPolicy(margin=0, hold_off_rows=0, warm_up_rows=0)
@@ -224,6 +224,6 @@ def test_unknown_names_and_empty_spans_are_told_plainly() -> None:
 
 
 def test_a_group_has_each_tag_once_with_its_widest_range() -> None:
-    other = Asset("s1/pump-9", "pumps", (Tag("flow", "m3/h", -5, 80), Tag("power", "kW")), TICK)
+    other = Asset("s1/pump-9", "pumps", (Tag("flow", "m3/h", -5.0, 80.0), Tag("power", "kW")), TICK)
     tags = {tag.name: (tag.low, tag.high) for tag in group_tags((*PUMPS, other))}
     assert tags == {"flow": (-5, 100), "power": (None, None), "state": (None, None)}
