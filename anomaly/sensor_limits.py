@@ -180,7 +180,7 @@ def fit_limits(
 
 def _segments(
     block: Samples, keep: Bool[np.ndarray, " row"]
-) -> list[tuple[tuple[Samples, slice], Bool[np.ndarray, " row"]]]:
+) -> list[tuple[tuple[Samples, slice], Bool[np.ndarray, " _row"]]]:
     """Rows between restarts."""
     edges = [0, *(np.flatnonzero(block.restart[1:]) + 1).tolist(), len(block)]
     slices = [slice(start, stop) for start, stop in pairwise(edges)]

@@ -26,8 +26,8 @@ def build_lstm_autoencoder(
     weights. Importing Keras happens here, not with this module.
 
     Parameters: `length` rows a window, ≥ 2; `channels` tags, ≥ 1; `units` per LSTM, ≥ 1; `depth` LSTMs each way, ≥ 1;
-    `latent` size of the bottleneck, ≥ 1; `linear` size of the linear path's, 0 for none; `dropout` between layers, share
-    0..1 (exclusive); `seed` of every initial weight. Raises ValueError outside these ranges.
+    `latent` size of the bottleneck, ≥ 1; `linear` size of the linear path's, 0 for none; `dropout` between layers,
+    share 0..1 (exclusive); `seed` of every initial weight. Raises ValueError outside these ranges.
     """
     if length < 2 or min(channels, units, depth, latent) < 1 or linear < 0 or not 0.0 <= dropout < 1.0:
         raise ValueError(
