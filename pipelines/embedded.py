@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -13,6 +15,7 @@ from anomaly.errors import PlantwatchError
 from anomaly.registry import Registry
 from pipelines import service, topics
 from pipelines.alert_service import AlertWorker
+from pipelines.alert_state import AlertPolicy
 from pipelines.ports import Clock, Historian, Log, Notifier
 from pipelines.recording import RecordWorker
 from pipelines.scoring import ScoreWorker
@@ -39,13 +42,15 @@ class Embedded:
         registry: Registry,
         plant: Plant,
         clock: Clock,
+        alerts: AlertPolicy,
         notifiers: Sequence[Notifier],
         trainer: TrainWorker | None,
         extra: Mapping[str, Callable[[], Status]] | None = None,
     ) -> None:
         self.score = ScoreWorker(log, plant, registry)
         self.record = RecordWorker(log, historian)
-        self.alert = AlertWorker(log, plant, notifiers, clock)
+        names = tuple(notifier.name for notifier in notifiers)
+        self.alert = AlertWorker(log, replace(alerts, plant=plant, receivers=names), notifiers)
         self.trainer = trainer
         self.stopping = threading.Event()
         self.failure: BaseException | None = None
@@ -61,7 +66,7 @@ class Embedded:
         if self.trainer is not None:
             workers.append(self.trainer)
         for worker in workers:
-            self.spawn(worker.name, lambda worker=worker: service.run(worker, self._log, self.stopping))
+            self.spawn(worker.name, functools.partial(service.run, worker, self._log, self.stopping))
         self.spawn("pulse", self._pulse)
 
     def spawn(self, name: str, work: Callable[[], object]) -> None:
@@ -70,7 +75,7 @@ class Embedded:
         def guarded() -> None:
             try:
                 work()
-            except BaseException as error:  # noqa: BLE001  # kept for the main thread, which reports it
+            except BaseException as error:  # kept for the main thread, which reports it
                 self.failure = self.failure or error
                 if not isinstance(error, PlantwatchError):
                     _log.exception("service_died", service=name)
@@ -91,8 +96,8 @@ class Embedded:
 
     def drained(self) -> bool:
         """Whether every record that was appended has gone all the way to the historian."""
-        ways = (("score", topics.READINGS), ("record", topics.READINGS), ("alert", topics.SCORES))
-        ways += (("record", topics.SCORES), ("record", topics.ALERTS))
+        ways = [("score", topics.READINGS), ("record", topics.READINGS), ("alert", topics.SCORES)]
+        ways += [("record", topics.SCORES), ("record", topics.ALERTS)]
         return all(lag(self._log, group, topic) == 0 for group, topic in ways)
 
     # ------------------------------------------------------------------- pulse

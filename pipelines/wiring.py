@@ -9,11 +9,12 @@ from anomaly.domain import Plant
 from anomaly.errors import ConfigurationError
 from anomaly.registry import Registry
 from pipelines import topics
-from pipelines.adapters.sqlite_historian import HistorianRetention, SqliteHistorian
+from pipelines.adapters.historian_rows import HistorianRetention
+from pipelines.adapters.sqlite_historian import SqliteHistorian
 from pipelines.adapters.sqlite_historian_reading import SqliteHistorianReader
 from pipelines.adapters.sqlite_log import SqliteLog
-from pipelines.adapters.sqlite_log_upkeep import Retention
 from pipelines.adapters.system_clock import SystemClock
+from pipelines.adapters.upkeep import Retention
 from pipelines.plant_file import load_plant
 from pipelines.ports import Clock, Historian, HistorianReader, Log, Notifier
 from pipelines.settings import Settings
@@ -58,18 +59,18 @@ def open_plant(settings: Settings) -> Plant:
     path = settings.plant or settings.data_dir / PLANT_FILE
     if not path.is_file():
         raise ConfigurationError(
-            f"no plant file: {path} does not exist; describe the plant there, or start with `plantwatch run --data DIR` "
-            "on files, which discovers it"
+            f"no plant file: {path} does not exist; describe the plant there, or start with "
+            "`plantwatch run --data DIR` on files, which discovers it"
         )
     return load_plant(path)
 
 
-def open_notifiers(settings: Settings, say: Callable[[str], None]) -> tuple[Notifier, ...]:
-    """The ways to tell people that the settings name; the console, through `say`, always."""
+def open_notifiers(settings: Settings, say: Callable[[str], None], timezone: str) -> tuple[Notifier, ...]:
+    """The ways to tell people that the settings name; the console, through `say`, always. Raises ConfigurationError."""
     from pipelines.adapters.console import ConsoleNotifier  # noqa: PLC0415  # httpx is slow to import
     from pipelines.adapters.webhook import WebhookNotifier  # noqa: PLC0415
 
-    notifiers: list[Notifier] = [ConsoleNotifier(say)]
+    notifiers: list[Notifier] = [ConsoleNotifier(say, timezone=timezone)]
     if settings.webhook_url is not None:
         secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
         notifiers.append(WebhookNotifier(str(settings.webhook_url), secret))

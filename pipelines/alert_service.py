@@ -1,0 +1,215 @@
+"""The alert service: scores and commands in; alert state, alerts and notifications out.
+
+Order is everything (guarantee G5): the state, with its outbox of undelivered transitions, is on the compacted topic
+before anyone is told; every receiver is told; the outbox without what was confirmed is written; only then is the input
+committed. A receiver that fails keeps its transitions in the outbox and holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from anomaly.errors import DecodeError, Unreachable
+from pipelines import codec, metrics, topics
+from pipelines.alert_state import TOPIC, AlertPolicy, AssetAlerts, decode_state, encode_state
+from pipelines.alerting import apply_command, apply_scores, open_alerts, sentence
+from pipelines.codec import Command
+from pipelines.ports import AlertEvent, Log, NewRecord, Notifier, Partition, Record
+from pipelines.service import Metadata
+
+RETRY_S: Final = 15.0
+"""A receiver that failed is left alone for so long."""
+_COMMANDS: Final = Partition(topics.COMMANDS, 0)
+_PAGE: Final = 1000
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Home:
+    """Alert states of the assets on one partition, and how far scores and commands were read."""
+
+    next_offset: int
+    commands: int
+    states: dict[str, AssetAlerts] = field(default_factory=dict)
+    stored: dict[str, AssetAlerts] = field(default_factory=dict)
+    """The states as they lie on the topic."""
+
+
+class AlertWorker:
+    """Worker of the alert service, for the loop in `service`. `timer`: monotonic seconds, for retries alone."""
+
+    name = "alert"
+    topics: tuple[str, ...] = (topics.SCORES,)
+
+    def __init__(
+        self,
+        log: Log,
+        policy: AlertPolicy,
+        notifiers: Sequence[Notifier],
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._policy = policy
+        self._notifiers = {notifier.name: notifier for notifier in notifiers}
+        self._timer = timer
+        self._quiet_until: dict[str, float] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all that came from the log."""
+        self._homes: dict[int, _Home] = {}
+
+    def assign(self, partition: Partition, committed: int | None, metadata: Metadata) -> int:
+        """Load the alert states of the partition's assets."""
+        start = committed if committed is not None else self._log.ends(topics.SCORES)[partition][0]
+        commands = metadata.get("k", 0)
+        home = _Home(start, commands if isinstance(commands, int) else 0)
+        position = 0
+        source = Partition(topics.ALERT_STATE, partition.number)
+        while records := self._log.read(source, position, _PAGE):
+            for record in records:
+                if record.value is not None:
+                    state = decode_state(record.value)
+                    home.stored[state.asset] = state
+            position = records[-1].offset + 1
+        receivers = tuple(self._notifiers)
+        home.states = {asset: state.without_receivers_but(receivers) for asset, state in home.stored.items()}
+        self._homes[partition.number] = home
+        return start
+
+    def revoke(self, partition: Partition) -> None:
+        """Drop the partition: its states lie on the topic."""
+        self._homes.pop(partition.number, None)
+
+    def process(self, records: Sequence[Record]) -> None:
+        """Apply the rows of each record to its asset's state; nothing is written."""
+        with metrics.stage("alert"):
+            for record in records:
+                home = self._homes[record.partition.number]
+                if record.value is not None and record.offset >= home.next_offset:
+                    try:
+                        scores = codec.decode_scores(record.value)
+                    except DecodeError as error:
+                        _log.error("scores_unreadable", offset=record.offset, reason=str(error))
+                    else:
+                        asset = scores.assets[0]
+                        state = home.states.get(asset) or AssetAlerts(asset)
+                        home.states[asset] = self._noted(apply_scores(state, scores, record.offset, self._policy))
+                home.next_offset = max(home.next_offset, record.offset + 1)
+
+    def set_aside(self, record: Record) -> None:
+        """Pass over a record that ended the process again and again."""
+        self._homes[record.partition.number].next_offset = record.offset + 1
+
+    @staticmethod
+    def _noted(step: tuple[AssetAlerts, tuple[AlertEvent, ...]]) -> AssetAlerts:
+        for event in step[1]:
+            if event.event == "raised":
+                metrics.alert_raised(event.alert.priority)
+        return step[0]
+
+    # ------------------------------------------------------------------- write
+
+    def write(self) -> Mapping[Partition, tuple[int, Metadata]]:
+        """Take in commands, store the states, tell everybody, store what was confirmed."""
+        for home in self._homes.values():
+            self._obey(home)
+        self._store()
+        if self._tell():
+            self._store()
+        return {
+            Partition(topics.SCORES, number): (home.next_offset, {"k": home.commands})
+            for number, home in self._homes.items()
+        }
+
+    def _obey(self, home: _Home) -> None:
+        while records := self._log.read(_COMMANDS, home.commands, _PAGE):
+            for record in records:
+                if record.value is not None:
+                    self._apply(home, record.value, record.offset)
+            home.commands = records[-1].offset + 1
+
+    def _apply(self, home: _Home, value: bytes, offset: int) -> None:
+        try:
+            command: Command = codec.decode_command(value)
+        except DecodeError as error:
+            _log.error("command_unreadable", offset=offset, reason=str(error))
+            return
+        state = home.states.get(command.asset)
+        if state is None:
+            return
+        verdict = apply_command(state, command, offset, self._policy)
+        home.states[command.asset] = verdict.state
+        if verdict.refused:
+            _log.warning("command_refused", kind=command.kind, actor=command.actor, reason=verdict.refused)
+
+    def _store(self) -> None:
+        """Write every state that says something new. Raises StorageError."""
+        changed = [
+            (number, state)
+            for number, home in self._homes.items()
+            for asset, state in home.states.items()
+            if asset not in home.stored or not state.says_the_same(home.stored[asset])
+        ]
+        if changed:
+            self._log.append(
+                [
+                    NewRecord(topics.ALERT_STATE, state.asset.encode(), encode_state(state), partition=number)
+                    for number, state in changed
+                ]
+            )
+        for number, state in changed:
+            self._homes[number].stored[state.asset] = state
+
+    def _tell(self) -> bool:
+        """Deliver what is in the outboxes, as far as receivers take it. Returns whether anything was confirmed."""
+        waiting = [(home, asset) for home in self._homes.values() for asset, s in home.states.items() if s.outbox]
+        told = False
+        for home, asset in waiting:
+            events = home.states[asset].undelivered(TOPIC)
+            if events:
+                self._log.append([_alert_record(event) for event in events])
+                home.states[asset] = home.states[asset].delivered(TOPIC, {event.id for event in events})
+                told = True
+            for name, notifier in self._notifiers.items():
+                told |= self._notify(home, asset, name, notifier)
+        return told
+
+    def _notify(self, home: _Home, asset: str, name: str, notifier: Notifier) -> bool:
+        """Tell one receiver of one asset's transitions, in order, until it fails."""
+        confirmed: set[str] = set()
+        for event in home.states[asset].undelivered(name):
+            if self._timer() < self._quiet_until.get(name, 0.0):
+                break
+            try:
+                notifier.notify(event, sentence(event, self._policy))
+            except Unreachable as error:
+                metrics.notification(name, "failed")
+                self._quiet_until[name] = self._timer() + RETRY_S
+                _log.warning("notification_failed", channel=name, reason=str(error), retry_in_s=RETRY_S)
+                break
+            metrics.notification(name, "delivered")
+            confirmed.add(event.id)
+        if confirmed:
+            home.states[asset] = home.states[asset].delivered(name, confirmed)
+        return bool(confirmed)
+
+    def status(self) -> dict[str, str | int | float]:
+        """Figures for the System page."""
+        states = [state for home in list(self._homes.values()) for state in list(home.states.values())]
+        failing = sorted(name for name, until in self._quiet_until.items() if self._timer() < until)
+        return {
+            "open": len(open_alerts(states)),
+            "undelivered": sum(len(state.outbox) for state in states),
+            "failing": ", ".join(failing),
+        }
+
+
+def _alert_record(event: AlertEvent) -> NewRecord:
+    return NewRecord(topics.ALERTS, event.alert.id.encode(), codec.encode_event(event), partition=0)

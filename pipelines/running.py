@@ -1,0 +1,115 @@
+"""One plant running embedded: stores opened, services started, dashboard beside them, everything stopped in order."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from anomaly.domain import Plant
+from anomaly.errors import ConfigurationError
+from anomaly.registry import Registry
+from dashboard import launch
+from pipelines import metrics, wiring
+from pipelines.alert_state import AlertPolicy
+from pipelines.embedded import Embedded, Status
+from pipelines.fit_client import FitClient
+from pipelines.plant_file import write_plant
+from pipelines.ports import Clock, Historian, Log
+from pipelines.settings import Settings
+from pipelines.trainer import TrainWorker
+
+DASHBOARD_OUTPUT = "dashboard.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The parts of a running plant."""
+
+    log: Log
+    historian: Historian
+    registry: Registry
+    embedded: Embedded
+
+
+@contextmanager
+def running(
+    settings: Settings,
+    plant: Plant,
+    clock: Clock,
+    say: Callable[[str], None],
+    *,
+    ready: Callable[[], bool],
+    extra: Mapping[str, Callable[[], Status]] | None = None,
+) -> Iterator[Running]:
+    """Open the stores of the data folder and start every service; on leaving, finish batches, commit, close.
+
+    `plant` is written to the data folder, where the dashboard and the trainer read it. Raises what ended a service.
+    """
+    write_plant(plant, wiring.data_file(settings, wiring.PLANT_FILE))
+    with ExitStack() as stack:
+        log = wiring.open_log(settings, clock)
+        stack.callback(log.close)
+        historian = wiring.open_historian(settings)
+        stack.callback(historian.close)
+        registry = wiring.open_registry(settings)
+        fits = FitClient(settings.data_dir, partitions=settings.partitions)
+        stack.callback(fits.close)
+        embedded = Embedded(
+            log=log,
+            historian=historian,
+            registry=registry,
+            plant=plant,
+            clock=clock,
+            alerts=AlertPolicy(episodes=settings.episode_policy()),
+            notifiers=wiring.open_notifiers(settings, say, settings.timezone or plant.timezone),
+            trainer=TrainWorker(log, historian, registry, plant, clock, fits, ready=ready),
+            extra=extra,
+        )
+        embedded.start()
+        stack.callback(embedded.stop)
+        yield Running(log, historian, registry, embedded)
+
+
+@contextmanager
+def with_dashboard(settings: Settings, say: Callable[[str], None], port: int | None) -> Iterator[str]:
+    """The dashboard beside the services; yields its address once it answers, or nothing if it does not start."""
+    chosen = launch.free_port(settings.dashboard_host, port)
+    if port is None and chosen != launch.DEFAULT_PORT:
+        say(f"port {launch.DEFAULT_PORT} is taken: the dashboard is on {chosen}")
+    output = settings.data_dir / DASHBOARD_OUTPUT
+    process = launch.start(settings, chosen, output)
+    try:
+        yield launch.address(settings.dashboard_host, chosen)
+    finally:
+        launch.stop(process)
+
+
+@contextmanager
+def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """While inside, Ctrl-C and SIGTERM call `stop`; a second Ctrl-C ends at once."""
+
+    def first(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        stop()
+
+    before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def serve_metrics(port: int | None) -> None:
+    """Answer Prometheus on that port of this machine. Raises ConfigurationError if it is taken."""
+    if port is None:
+        return
+    try:
+        metrics.serve(port)
+    except OSError as error:
+        raise ConfigurationError(
+            f"metrics port {port} cannot be used: {error.strerror}; choose another with --metrics-port"
+        ) from error

@@ -1,0 +1,226 @@
+"""The train service: climbs the cold-start ladder by itself, retrains and promotes when people ask for it.
+
+Fitting happens in a process of its own. A version that was fitted on the ladder serves if nothing speaks against it;
+one that somebody asked for stays a challenger until somebody promotes it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from anomaly.domain import Plant, Rung
+from anomaly.errors import ConfigurationError, DecodeError, ModelRefused
+from anomaly.registry import Registry
+from pipelines import codec, promotion, topics
+from pipelines.codec import Command, CommandKind
+from pipelines.fit_client import FitClient
+from pipelines.fit_process import Job, Word
+from pipelines.ladder import LadderPolicy, next_step
+from pipelines.ports import Clock, HistorianReader, Log, Partition, Record
+from pipelines.service import Metadata
+from pipelines.spans import point
+
+LADDER = "ladder"
+"""Actor of what the service does by itself."""
+LADDER_ORDER = tuple(Rung)
+ROLES_THAT_PROMOTE = frozenset({"engineer", "admin"})
+
+_log = structlog.get_logger(__name__)
+
+
+class TrainWorker:
+    """Worker of the train service, for the loop in `service`.
+
+    `ready`: whether what is stored is worth learning from (false while a history is still being loaded).
+    """
+
+    name = "train"
+    topics: tuple[str, ...] = (topics.COMMANDS,)
+
+    def __init__(
+        self,
+        log: Log,
+        historian: HistorianReader,
+        registry: Registry,
+        plant: Plant,
+        clock: Clock,
+        fits: FitClient,
+        *,
+        policy: LadderPolicy | None = None,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._log = log
+        self._historian = historian
+        self._registry = registry
+        self._plant = plant
+        self._clock = clock
+        self._fits = fits
+        self._policy = policy or LadderPolicy()
+        self._ready = ready
+        self._latest: dict[str, Word] = {}
+        self._gave_up: dict[tuple[str, Rung], int] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was asked for: it is read again from the commit on."""
+        self._position: int | None = None
+        self._asked: deque[tuple[int, Command]] = deque()
+        self._at_work: int | None = None
+
+    def assign(self, partition: Partition, committed: int | None, metadata: Metadata) -> int:
+        """Go on with the first command that is not done."""
+        self._position = committed if committed is not None else self._log.ends(topics.COMMANDS)[partition][0]
+        return self._position
+
+    def revoke(self, partition: Partition) -> None:
+        """Nothing is kept of a partition; a fit under way goes on and makes a challenger."""
+        self.reset()
+
+    def process(self, records: Sequence[Record]) -> None:
+        """Note what is asked of this service; the rest is for others."""
+        for record in records:
+            try:
+                command = codec.decode_command(record.value or b"")
+            except DecodeError:
+                continue
+            finally:
+                self._position = record.offset + 1
+            if command.kind in (CommandKind.RETRAIN, CommandKind.PROMOTE, CommandKind.ROLLBACK):
+                self._asked.append((record.offset, command))
+
+    def set_aside(self, record: Record) -> None:
+        """Pass over a record that ended the process again and again."""
+        self._position = record.offset + 1
+
+    def write(self) -> Mapping[Partition, tuple[int, Metadata]]:
+        """Hear what was fitted, do what was asked, climb the ladder. Commits up to the first command not done."""
+        for word in self._fits.words():
+            self._hear(word)
+        while self._asked and self._at_work is None and self._fits.job is None:
+            self._do(*self._asked[0])
+        if self._fits.job is None and self._ready():
+            self._climb()
+        if self._position is None:
+            return {}
+        offset = min([self._position, *(offset for offset, _ in self._asked)])
+        return {Partition(topics.COMMANDS, 0): (offset, {})}
+
+    # ----------------------------------------------------------------- ladder
+
+    def _climb(self) -> None:
+        """Fit what is wanted most: every group's lower rung comes before any group's higher one."""
+        wanted = []
+        for group in self._plant.groups():
+            rows = self._stored_rows(group)
+            step = next_step(self._policy, rows, self._fitted(group))
+            if step is not None and rows >= self._gave_up.get((group, step.rung), 0):
+                wanted.append((LADDER_ORDER.index(step.rung), group, step))
+        if wanted:
+            _, group, step = min(wanted, key=lambda item: item[0])
+            self._submit(group, step.rung, LADDER, step.reason)
+        else:
+            self._fits.rest()
+
+    def _stored_rows(self, group: str) -> int:
+        """Ticks stored of the group's assets, about."""
+        spans = [(self._historian.span(asset.path), asset.tick) for asset in self._plant.groups()[group]]
+        return sum((span[1] - span[0]) // tick for span, tick in spans if span is not None)
+
+    def _fitted(self, group: str) -> dict[Rung, int]:
+        """Rows that were stored when the newest version of each rung was fitted, about."""
+        tick = self._plant.groups()[group][0].tick
+        rows: dict[Rung, int] = {}
+        for version in self._registry.versions(group):
+            try:
+                card = self._registry.card(group, version)
+            except ModelRefused:
+                continue
+            rows[Rung(card.rung)] = (card.until - card.since) // tick * len(card.assets)
+        return rows
+
+    def _submit(self, group: str, rung: Rung, actor: str, reason: str, since: int = 0, until: int = 2**62) -> None:
+        champion = self._registry.aliases(group).get("champion")
+        job = Job(group, rung, since, until, self._clock.now(), actor, reason, champion)
+        _log.info("fitting", group=group, rung=rung.value, reason=reason)
+        self._latest[group] = Word(group, rung, "starting")
+        self._fits.submit(job)
+
+    def _hear(self, word: Word) -> None:
+        self._latest[word.group] = word
+        if word.stage not in ("fitted", "failed"):
+            return
+        if word.stage == "failed":
+            _log.warning("fit_failed", group=word.group, rung=word.rung.value, reason=word.reason)
+            self._gave_up[word.group, word.rung] = round(self._stored_rows(word.group) * 1.5) + 1
+        elif self._at_work is None:
+            self._serve(word)
+        if self._at_work is not None:
+            self._asked.popleft()
+            self._at_work = None
+
+    def _serve(self, word: Word) -> None:
+        """What the ladder fitted serves, unless something speaks against it."""
+        if word.objections:
+            _log.warning("not_promoted", group=word.group, version=word.version, reasons=list(word.objections))
+            return
+        try:
+            promotion.promote(
+                self._log, self._registry, word.group, word.version, actor=LADDER, reason=f"ladder: {word.summary}"
+            )
+        except ModelRefused as error:
+            _log.error("not_promoted", group=word.group, version=word.version, reasons=[str(error)])
+
+    # --------------------------------------------------------------- commands
+
+    def _do(self, offset: int, command: Command) -> None:
+        """Carry out the first command asked for; a retraining is done when its fit is."""
+        try:
+            if command.role not in ROLES_THAT_PROMOTE:
+                raise ConfigurationError(f"role {command.role!r} may not do this; expected engineer or admin")
+            if command.target not in self._plant.groups():
+                raise ConfigurationError(f"no group {command.target!r} in the plant file")
+            if command.kind is CommandKind.RETRAIN:
+                self._retrain(command)
+                self._at_work = offset
+                return
+            self._reassign(command)
+        except (ConfigurationError, ModelRefused, ValueError) as error:
+            _log.warning("command_refused", kind=command.kind, target=command.target, reason=str(error))
+        self._asked.popleft()
+
+    def _reassign(self, command: Command) -> None:
+        if command.kind is CommandKind.PROMOTE:
+            version = command.arguments.get("version", "")
+            promotion.promote(
+                self._log, self._registry, command.target, version, actor=command.actor, reason=command.note
+            )
+        else:
+            promotion.roll_back(self._log, self._registry, command.target, actor=command.actor, reason=command.note)
+
+    def _retrain(self, command: Command) -> None:
+        now = self._clock.now()
+        rung = Rung(command.arguments.get("rung", Rung.LSTM_AUTOENCODER))
+        since = point(command.arguments["since"], now) if "since" in command.arguments else 0
+        until = point(command.arguments["until"], now) if "until" in command.arguments else 2**62
+        self._submit(command.target, rung, command.actor, command.note or "asked for", since, until)
+
+    def close(self) -> None:
+        """End a fit under way; it is begun again with the next start."""
+        self._fits.close()
+
+    def status(self) -> dict[str, str | int | float]:
+        """What is being fitted and how far it got (`progress`, 0..1); why the last fit of a group came to nothing."""
+        troubles = {
+            f"trouble:{group}": "; ".join(word.objections) or word.reason
+            for group, word in list(self._latest.items())
+            if word.objections or word.reason
+        }
+        job = self._fits.job
+        if job is None:
+            return {"stage": "idle", "waiting": len(self._asked), **troubles}
+        word = self._latest.get(job.group, Word(job.group, job.rung, "starting"))
+        now = {"group": job.group, "rung": job.rung.value, "stage": word.stage, "progress": round(word.done, 3)}
+        return now | {"waiting": len(self._asked)} | troubles
