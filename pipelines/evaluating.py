@@ -26,8 +26,9 @@ from anomaly.detector import Detector, calibrate, fit_rolling_z, fit_window_pca
 from anomaly.domain import Asset, Plant, Readings, Samples, Scores, State, Tag
 from anomaly.errors import TooFewRowsError
 from anomaly.evaluation import CONTROLS
-from anomaly.training import TrainingSpec, fit_lstm_autoencoder
+from anomaly.training import fit_lstm_autoencoder
 from anomaly.training_set import TrainingSet
+from anomaly.training_size import spec_for
 from pipelines.datasets.bench import Bench, Series, Task
 from pipelines.figures import Figures, Judged, figures_of, judged, summary_of
 from pipelines.training_service import training_set_from_readings
@@ -100,18 +101,20 @@ def evaluate(bench: Bench, model: str, seed: int, on_step: OnStep) -> Run:
 
 def fit(task: Task, model: str, seed: int) -> Detector:
     """The detector that production would learn from the task's training rows. Raises TooFewRowsError."""
-    training, tags = _cleaned(task, task.train), _asset(task).tags
-    name = SAME_AS.get(model, model)
-    if name == "window_pca":
-        detector = fit_window_pca(training, tags, name)
-    elif name == "rolling_z":
-        detector = fit_rolling_z(training, tags, name)
-    else:
-        detector = _fit_net(training, tags, name, seed)
+    detector = fit_model(_cleaned(task, task.train), _asset(task).tags, SAME_AS.get(model, model), seed)
     if task.calibration is None:
         return detector
     held_back = _cleaned(task, task.calibration)
     return replace(detector, threshold=calibrate(detector.scorer, detector.scaler, detector.sensors, held_back))
+
+
+def fit_model(training: TrainingSet, tags: Sequence[Tag], name: str, seed: int = 0) -> Detector:
+    """A detector of that rung, its version called like the rung. Raises TooFewRowsError, ModelRefused."""
+    if name == "window_pca":
+        return fit_window_pca(training, tags, name)
+    if name == "rolling_z":
+        return fit_rolling_z(training, tags, name)
+    return _fit_net(training, tags, name, seed)
 
 
 def score_rows(detector: Detector, task: Task, series: Series) -> RowScores:
@@ -218,7 +221,7 @@ def _fit_net(training: TrainingSet, tags: Sequence[Tag], version: str, seed: int
         detector = fit_lstm_autoencoder(
             training,
             tags,
-            TrainingSpec(seed=seed),
+            spec_for(training.rows, seed),
             version=version,
             on_progress=lambda _: None,
             workdir=Path(work),

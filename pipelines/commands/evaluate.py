@@ -67,7 +67,7 @@ def evaluate(
         results = [_run(bench, name, seeds) for name in (*models, *CONTROLS)]
         rows += [row for result in results for run in result.runs for row in _rows(run, models)]
         if scores_out is not None:
-            with _storage_errors(scores_out):
+            with storage_errors(scores_out):
                 write_scores(scores_out / bench.name if dataset == ALL else scores_out, results)
         typer.echo(_told(bench, results, seeds), err=to_stdout)
     if json_file is not None:
@@ -173,13 +173,13 @@ def _write_json(file: Path, found: dict[str, Any]) -> None:
     if str(file) == "-":
         typer.echo(text, nl=False)
         return
-    with _storage_errors(file):
+    with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def _storage_errors(where: Path) -> Iterator[None]:
+def storage_errors(where: Path) -> Iterator[None]:
     """What the file system says, as our own errors."""
     try:
         yield
