@@ -21,7 +21,7 @@ _KINDS: Final = {FaultKind.MACHINE: Kind.PROCESS, FaultKind.INSTRUMENT: Kind.INS
 def report(
     counts: Mapping[str, int], alerts: Sequence[Alert], faults: Sequence[Fault], stages: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The closing object of `plantwatch demo --json`. Times ISO-8601; `delay_s` in event time, `stages` in wall time."""
+    """The closing object of `plantwatch demo --json`. Times ISO-8601; `delay_s` in event time, `stages` in wall."""
     caught = {fault: _first(alerts, fault) for fault in faults}
     unexplained = [alert for alert in alerts if not any(_during(alert, fault) for fault in faults)]
     told_wrong = [

@@ -13,7 +13,10 @@ from pipelines.ports import Clock, Log, NewRecord
 
 
 def append(log: Log, blocks: Sequence[Readings]) -> int:
-    """Append blocks as column batches keyed by asset, durably; returns how many readings they hold. Raises StorageError."""
+    """Append blocks as column batches keyed by asset, durably; returns how many readings they hold.
+
+    Raises StorageError.
+    """
     log.append(
         [
             NewRecord(topics.READINGS, block.asset.encode(), value)

@@ -6,9 +6,8 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from anomaly.alignment import Aligner, AlignmentPolicy
-from anomaly.sensors import HORIZON
-
 from anomaly.domain import Asset, Readings, Samples
+from anomaly.sensors import HORIZON
 from anomaly.windows import WindowBuffer
 
 LONGEST_WINDOW: Final = 128

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
-from anomaly.detector import Detector, rules_detector
 
+from anomaly.detector import Detector, rules_detector
 from anomaly.domain import Asset
 from anomaly.errors import ModelRefused
 from pipelines.serving import RULES_VERSION
