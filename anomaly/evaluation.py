@@ -183,5 +183,5 @@ CONTROLS: Mapping[str, Callable[[int, int, int], Float[np.ndarray, " row"]]] = {
 """Scores that know nothing of the machine: (rows, training rows, seed) → score, 1.0 is the line."""
 
 
-def _share(part: float, whole: float) -> float:
+def _share(part: int | float, whole: int | float) -> float:
     return float(part / whole) if whole else float("nan")
