@@ -17,7 +17,7 @@ from pipelines.datasets.files import folder, labels_in, matrix, plain_or_packed
 
 SMD = Protocol(
     summary=Summary.MEAN,
-    vus_window=100,
+    vus_window=60,
     merge=600 * SECOND,
     why="the mean of the machines; events are summed, the delay is the median of all events",
 )
