@@ -92,10 +92,11 @@ class Session:
         self._rebalance(batch)
         for record in batch.records:
             metrics.messages_consumed(record.partition.topic)
+        new = any(r.offset >= self._offset(r.partition) for r in batch.records)
         self._mark_tries(batch.records)
         self._process(batch.records)
         self._commit(self.worker.write())
-        self.careful = max(0, self.careful - 1) if batch.records else self.careful
+        self.careful = max(0, self.careful - 1) if new else self.careful  # a refill proves no record innocent
         return len(batch.records)
 
     def _rebalance(self, batch: Batch) -> None:
@@ -117,14 +118,15 @@ class Session:
                 self.careful = _CAREFUL_RECORDS
 
     def _mark_tries(self, records: Sequence[Record]) -> None:
-        """Before a partition's first new record is touched, note durably that this start tries it."""
+        """Before a partition's first new record is touched, note durably that this start tries it.
+
+        Only a record that was tried alone is suspected more and more: among many, any could have ended the process.
+        """
         fresh = {r.partition for r in records if r.partition in self.tries and r.offset >= self._offset(r.partition)}
-        marks = {
-            partition: self._position(*self.committed[partition], tries=self.tries[partition] + 1)
-            for partition in fresh
-        }
+        tries = {p: self.tries[p] + 1 if self.careful else max(self.tries[p], 1) for p in fresh}
+        marks = {p: self._position(*self.committed[p], tries=t) for p, t in tries.items() if t != self.tries[p]}
         if marks:
-            self.excused |= {partition: (self._offset(partition), self.tries[partition] + 1) for partition in marks}
+            self.excused |= {partition: (self._offset(partition), tries[partition]) for partition in marks}
             self.consumer.commit(marks)
 
     def _process(self, records: Sequence[Record]) -> None:
