@@ -204,11 +204,11 @@ class AlertWorker:
         """Figures for the System page."""
         states = [state for home in list(self._homes.values()) for state in list(home.states.values())]
         failing = sorted(name for name, until in self._quiet_until.items() if self._timer() < until)
-        return {
+        found: dict[str, str | int | float] = {
             "open": len(open_alerts(states)),
             "undelivered": sum(len(state.outbox) for state in states),
-            "failing": ", ".join(failing),
         }
+        return found | {"failing": ", ".join(failing)} if failing else found
 
 
 def _alert_record(event: AlertEvent) -> NewRecord:

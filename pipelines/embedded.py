@@ -116,7 +116,7 @@ class Embedded:
         parts: dict[str, Status] = {
             "score": {
                 "lag": lag(self._log, "score", topics.READINGS),
-                **self.score.counts(),
+                **{_figure(name): count for name, count in sorted(self.score.counts().items())},
                 **{f"serving:{group}": version for group, version in self.score.serving().items()},
                 **{f"refused:{version}": why for version, why in self.score.refusals().items()},
             },
@@ -126,6 +126,15 @@ class Embedded:
         if self.trainer is not None:
             parts["train"] = self.trainer.status()
         return parts | {name: status() for name, status in self._extra.items()}
+
+
+def _figure(name: str) -> str:
+    """The name of a counter for people.
+
+    >>> _figure("w:window_pca"), _figure("late")
+    ('windows by window_pca', 'late')
+    """
+    return f"windows by {name[2:]}" if name.startswith("w:") else name
 
 
 def lag(log: Log, group: str, topic: str) -> int:

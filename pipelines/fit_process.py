@@ -19,7 +19,7 @@ from anomaly.training import Progress
 from pipelines import comparing, wiring
 from pipelines.fitting import fit_version
 from pipelines.settings import Settings
-from pipelines.training_service import training_set_from_historian
+from pipelines.training_service import group_assets, group_tags, training_set_from_historian
 
 WORK_FOLDER = "training"
 """Where nets are made, inside the data folder."""
@@ -62,7 +62,7 @@ def work(settings: Settings, job: Job, say: Callable[[Word], None]) -> Word:
     budget = plant.alert_budget_per_week
     historian = wiring.open_historian_reader(settings)
     cleaned = training_set_from_historian(historian, plant, job.group, None, job.since, job.until)
-    tags = next(asset.tags for asset in plant.assets if asset.group == job.group)
+    tags = group_tags(group_assets(plant, job.group, None))
 
     def progress(step: Progress) -> None:
         say(Word(job.group, job.rung, "compare" if step.stage == "done" else step.stage, step.share))
@@ -83,7 +83,7 @@ def work(settings: Settings, job: Job, say: Callable[[Word], None]) -> Word:
         champion = registry.load(job.group, job.champion) if job.champion else None
     except ModelRefused:
         champion = None
-    comparison = comparing.compare(champion, fitted.detector, cleaned.training, budget)
+    comparison = comparing.compare(champion, fitted.detector, cleaned.training.split().calibration, budget)
     return Word(
         job.group,
         job.rung,

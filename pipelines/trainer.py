@@ -212,15 +212,12 @@ class TrainWorker:
         self._fits.close()
 
     def status(self) -> dict[str, str | int | float]:
-        """What is being fitted and how far it got (`progress`, 0..1); why the last fit of a group came to nothing."""
-        troubles = {
-            f"trouble:{group}": "; ".join(word.objections) or word.reason
-            for group, word in list(self._latest.items())
-            if word.objections or word.reason
-        }
-        job = self._fits.job
-        if job is None:
-            return {"stage": "idle", "waiting": len(self._asked), **troubles}
-        word = self._latest.get(job.group, Word(job.group, job.rung, "starting"))
-        now = {"group": job.group, "rung": job.rung.value, "stage": word.stage, "progress": round(word.done, 3)}
-        return now | {"waiting": len(self._asked)} | troubles
+        """By group: the newest stage (`stage:`), how far it got (`done:`, 0..1), and what came in the way (`reason:`)."""
+        found: dict[str, str | int | float] = {"waiting": len(self._asked)}
+        for group, word in list(self._latest.items()):
+            name = word.rung.value.replace("_", " ")
+            found[f"stage:{group}"] = f"{name}: {'done' if word.stage == 'fitted' else word.stage}"
+            found[f"done:{group}"] = round(word.done, 3)
+            if word.objections or word.reason:
+                found[f"reason:{group}"] = "; ".join(word.objections) or word.reason
+        return found
