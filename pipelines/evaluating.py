@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,8 +153,9 @@ def _controlled(task: Task, series: Series, model: str, seed: int) -> RowScores:
     """What a control says; a model that could not be fitted says nothing."""
     score = np.full(len(series.rows), np.nan)
     fresh = ~series.learned
+    own = zlib.crc32(f"{seed} {series.name}".encode())  # chance must not be the same chance in every series
     if model in CONTROLS:
-        score[fresh] = CONTROLS[model](int(fresh.sum()), len(task.train), seed)
+        score[fresh] = CONTROLS[model](int(fresh.sum()), len(task.train), own)
     state = [TRAINING if known else str(State.OK) for known in series.learned.tolist()]
     if model not in CONTROLS:
         state = [TRAINING if text == TRAINING else str(State.INSUFFICIENT_COVERAGE) for text in state]

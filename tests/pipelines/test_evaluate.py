@@ -347,6 +347,15 @@ def test_pooled_is_one_confusion_and_mean_is_a_mean() -> None:
         assert (found.events, found.events_hit) == (2, 1)
 
 
+def test_chance_is_another_chance_in_every_series_and_with_every_seed(tmp_path: Path) -> None:
+    tep(tmp_path)
+    (bench,) = load("tep", tmp_path)
+    found = [run_model(bench, "random", seed, silent).scores for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(found[0][0].score, found[1][0].score)
+    assert (found[0][0].score != found[2][0].score).any()
+    assert (found[0][0].score != found[0][1].score).any()
+
+
 def test_the_worst_seed_is_the_one_shown() -> None:
     rows = [Figures("x", "mean", "m", seed, f1=f1) for seed, f1 in enumerate((0.7, 0.5, 0.9))]
     assert worst(rows).seed == 1
