@@ -11,6 +11,9 @@ Defaults, in rows (one row is one tick):
   off-delay (ISA-18.2 §11: dead-band and off-delay against chattering).
 - *Sensor faults* raise at 5 of 8 rows, or 15 of 60 for a sensor that comes and goes; spikes are single rows by nature,
   so 3 of 60 of them are enough. A fault clears on the span it was judged on, never on less than the clear rule's.
+- *A sensor that disagrees* with all others is accused at 36 of 48 rows. A fault of the machine often shows in one tag
+  first and in the others minutes later; a drifting sensor stays alone for ever, and can wait. A run longer than the 48
+  rows that hovers at the line, with fewer rows over it, is told too: as the sensor's if 3 of 4 of them are lone in it.
 """
 
 from __future__ import annotations
@@ -76,7 +79,12 @@ class EpisodePolicy:
     min_duration: int = 0
     """A process anomaly opens no sooner than this long after its onset, ns."""
     lone_share: float = 0.5
-    """More than this share of the raising rows strange in one and the same tag alone: the sensor, not the machine."""
+    """More than this share of the raising rows strange in one and the same tag alone: it may be the sensor, not the
+    machine. Nothing is said of the machine then …"""
+    lone_line: float = 0.8
+    """A row is strange in one tag alone if its score without that tag is below this line."""
+    lone_when: Density = Density(36, 48)
+    """… and the sensor is accused once so many rows were strange in it alone."""
     settle_rows: int = 12
     """So many rows after a sensor's first faulty row, scores over the line say nothing about the machine: the window
     still holds values from before the fault was recognised."""
@@ -86,12 +94,17 @@ class EpisodePolicy:
     """So many rows off or in maintenance close an open process anomaly."""
 
     def __post_init__(self) -> None:
-        if not self.raise_when or any(rule.rows < 1 for rule in (*self.raise_when, *self.fault_when, self.spike_when)):
+        if not self.raise_when or any(rule.rows < 1 for rule in self._alarms()):
             raise ValueError("a raising rule must need at least one row")
+        if self.lone_line > self.line:
+            raise ValueError(f"lone line {self.lone_line} is above the raise line {self.line}: every row would be lone")
         if self.clear_when.line > self.line:
             raise ValueError(f"clear line {self.clear_when.line} is above the raise line {self.line}: it would chatter")
         if any(rule.line < self.line for rule in self.raise_when):
             raise ValueError(f"the first raising rule must have the lowest line, it has {self.line}")
+
+    def _alarms(self) -> tuple[Density, ...]:
+        return (*self.raise_when, *self.fault_rules, self.lone_when)
 
     @property
     def line(self) -> float:

@@ -9,8 +9,9 @@ What a row says to each cause:
   as the windows after them share nothing with those before. Off or in maintenance for long closes it.
 - `instrument:<tag>`: rows with a fault code count whatever the state, except off and maintenance, where a machine may
   rightly be dead; healthy rows count always. A row over the line whose score falls below it once its strongest tag is
-  masked (`isolated`) is *lone*, on rungs that relate tags to each other. If most of the rows that would raise a process
-  anomaly are lone in one tag, that sensor DISAGREES and the machine is not blamed, unless it already is. Later rows
+  masked (`isolated`) is *lone*, on rungs that relate tags to each other. While most of the rows that would raise a
+  process anomaly are lone in one tag, nothing is told until it is known whether others join: then the machine is
+  blamed, else that sensor DISAGREES. A process anomaly that is open is not told again as a sensor. Later rows
   explained by an accused sensor do not count against the machine; others do, so a process anomaly may still join.
 - `data_loss`: rows in which every tag (of two or more) is missing at once. They say nothing of a single sensor.
 - `instrument:clock`: rows of the pseudo-tag `clock`; every ordinary row speaks for the clock.
@@ -97,7 +98,7 @@ class Episodes:
             if row.state is not State.OK:
                 return []
             strange = row.score > self.policy.clear_when.line and row.top == tag
-            code = int(SensorFault.DISAGREES) if strange and not row.isolated >= self.policy.line else 0
+            code = int(SensorFault.DISAGREES) if strange and not row.isolated >= self.policy.lone_line else 0
         return self._fault(cause, row, tag, code)
 
     def _fault(self, cause: str, row: Row, tag: str, code: int) -> list[Change]:
@@ -110,7 +111,8 @@ class Episodes:
         rules = self.policy.fault_rules
         troubles.next_row(trouble, troubles.horizon(rules, self.policy))
         if code:
-            troubles.see(trouble, Seen(trouble.rows, row.time, row.score if _disagrees(trouble) else 0.0, code=code))
+            score = row.score if code == SensorFault.DISAGREES else 0.0  # never the NaN of a row without a score
+            troubles.see(trouble, Seen(trouble.rows, row.time, score, code=code))
             for index, rule in enumerate(rules):
                 if code == SensorFault.SPIKE or index < len(self.policy.fault_when):
                     troubles.extend_run(trouble, index, rule, row.time)
@@ -143,13 +145,13 @@ class Episodes:
         counts = row.score > line
         if counts and self._fault_is_fresh():
             return []
-        lone = row.top if counts and row.isolated < self.policy.line else ""
+        lone = row.top if counts and row.isolated < self.policy.lone_line else ""
         counts = counts and not (lone and self._accused(lone))
         if trouble is None and not counts:
             return []
         if trouble is None:
             trouble = self.state.troubles[PROCESS] = Trouble()
-        troubles.next_row(trouble, troubles.horizon(self.policy.raise_when, self.policy))
+        troubles.next_row(trouble, troubles.horizon((*self.policy.raise_when, self.policy.lone_when), self.policy))
         if counts:
             self._count(trouble, row, lone)
         if trouble.open is None:
@@ -171,9 +173,13 @@ class Episodes:
             if len(rows) < rule.rows or row.time - onset < self.policy.min_duration:
                 continue
             tag = troubles.lone_tag(rows, self.policy.lone_share)
-            if tag:
+            alone = troubles.is_lone(trouble, tag, self.policy.lone_when) if tag else False
+            if alone is None or (alone and self._accused(tag)):
+                return []
+            if alone:
                 return self._disagree(trouble, row, tag)
-            peak, tags = max(seen.score for seen in trouble.seen), troubles.blamed(trouble.weights)
+            peak = max(seen.score for seen in trouble.seen if seen.time >= onset)
+            tags = troubles.blamed(trouble.weights)
             trouble.open = Anomaly(self.asset, Kind.PROCESS, PROCESS, onset, None, peak, tags, row.scores.version)
             trouble.opened, trouble.span = trouble.rows, self.policy.clear_when.of
             return [row.change("opened", trouble.open)]
@@ -181,9 +187,11 @@ class Episodes:
 
     def _disagree(self, trouble: Trouble, row: Row, tag: str) -> list[Change]:
         cause, fault = instrument(tag), SensorFault.DISAGREES.name
+        forgotten = trouble.runs[0].since if troubles.outlasts(trouble) else None
         sensor = troubles.take_lone(trouble, tag, self.policy.clear_when.of)
         self.state.troubles[cause] = sensor
-        onset, peak = sensor.seen[0].time, max(seen.score for seen in sensor.seen)
+        onset = sensor.seen[0].time if forgotten is None else forgotten
+        peak = max(seen.score for seen in sensor.seen)
         sensor.open = Anomaly(
             self.asset, Kind.INSTRUMENT, cause, onset, None, peak, (tag,), row.scores.version, fault=fault
         )

@@ -104,6 +104,24 @@ def lone_tag(rows: list[Seen], share: float) -> str:
     return commonest[0][0] if commonest and commonest[0][1] > share * len(rows) else ""
 
 
+def is_lone(trouble: Trouble, tag: str, rule: Density) -> bool | None:
+    """Whether it is the sensor of `tag` (True) or the machine (False); None while it is too early to say.
+
+    The sensor is accused as soon as enough rows were strange in it alone. A run that outlasts the rule without that is
+    the sensor's only if the rule's share of its rows was: nothing that lasts may stay untold.
+    """
+    rows = [seen for seen in trouble.seen if seen.row > trouble.rows - rule.of]
+    alone = sum(seen.lone == tag for seen in rows)
+    if alone >= rule.rows:
+        return True
+    return alone * rule.of >= rule.rows * len(rows) if outlasts(trouble) else None
+
+
+def outlasts(trouble: Trouble) -> bool:
+    """Whether the run began before the oldest row that is remembered."""
+    return bool(trouble.seen) and trouble.runs[0].since < trouble.seen[0].time
+
+
 def take_lone(trouble: Trouble, tag: str, span: int) -> Trouble:
     """Move the rows that are strange in `tag` alone out of `trouble` into a trouble of that sensor."""
     rows = [seen for seen in trouble.seen if seen.lone == tag]

@@ -195,16 +195,15 @@ def test_blame_is_of_the_run_that_raised_and_not_of_older_blips() -> None:
 
 
 def test_what_a_sensor_did_alone_is_not_laid_on_the_machine() -> None:
-    mixed = block([1.5] * 10, isolated=[2.0] * 2 + [0.4] * 4 + [2.0] * 4, top=[1] * 2 + [0] * 4 + [1] * 4)
+    """The machine's own rows stay on its account when the sensor's are taken off it."""
+    mixed = block([1.5] * 48, isolated=[2.0] * 2 + [0.4] * 36 + [2.0] * 10, top=[1] * 2 + [0] * 36 + [1] * 10)
     sensor, process = episodes(mixed)
     assert (sensor.cause, sensor.onset) == ("instrument:vib", 3 * TICK)
-    assert (process.tags, process.onset) == (("temp",), TICK)
-    later = block([1.5] * 20, isolated=[2.0] + [0.4] * 5 + [2.0] * 14, top=0)
-    assert [(a.cause, a.onset // TICK) for a in episodes(later)] == [("instrument:vib", 2), ("process", 7)]
+    assert (process.tags, process.onset) == (("temp",), 39 * TICK)
 
 
 def test_a_sensor_that_disagrees_is_not_cleared_by_not_knowing() -> None:
-    rows = block([1.5] * 10 + [0.0] * 60, isolated=0.4, state=[State.OK] * 10 + [State.INSUFFICIENT_COVERAGE] * 60)
+    rows = block([1.5] * 40 + [0.0] * 60, isolated=0.4, state=[State.OK] * 40 + [State.INSUFFICIENT_COVERAGE] * 60)
     assert only(episodes(rows)).end is None
 
 
@@ -284,9 +283,55 @@ def test_a_wrong_clock_is_an_instrument_anomaly_that_ordinary_rows_clear() -> No
 
 
 def test_a_score_that_one_sensor_explains_accuses_the_sensor_and_not_the_machine() -> None:
-    found = only(episodes(block([1.5] * 30, isolated=0.4, top=2)))
+    changes = Episodes(PUMP, POLICY).push(block([1.5] * 60, isolated=0.4, top=2))
+    found = only([change.anomaly for change in changes if change.event == "opened"])
     assert (found.kind, found.cause, found.fault) == (Kind.INSTRUMENT, "instrument:flow", "DISAGREES")
-    assert found.onset == TICK
+    assert (found.onset, changes[0].time) == (TICK, 36 * TICK)
+
+
+def test_a_sensor_is_not_accused_before_its_rows_are_full_however_far_over_the_line() -> None:
+    assert episodes(block([9.0] * 35, isolated=0.4)) == ()
+    assert only(episodes(block([9.0] * 36, isolated=0.4))).cause == "instrument:vib"
+
+
+@pytest.mark.parametrize("alone", [1, 6, 20, 35])
+def test_a_fault_that_shows_in_one_tag_first_and_is_joined_is_the_machine_and_no_sensor(alone: int) -> None:
+    rows = block([1.5] * (alone + 60), isolated=[0.4] * alone + [2.0] * 60)
+    found = only(episodes(rows))
+    assert (found.kind, found.onset) == (Kind.PROCESS, TICK)
+    opened = Episodes(PUMP, POLICY).push(rows)[0]
+    assert opened.time == max(alone + 5, 6) * TICK
+
+
+def test_a_lone_drift_is_told_as_its_sensor_and_never_as_the_machine() -> None:
+    slope = [0.02 * row for row in range(400)]
+    assert [a.cause for a in episodes(block(slope, isolated=0.3))] == ["instrument:vib"]
+
+
+def test_a_lone_row_is_one_that_falls_well_below_the_line_without_its_tag() -> None:
+    assert only(episodes(block([1.5] * 60, isolated=0.79))).kind is Kind.INSTRUMENT
+    assert only(episodes(block([1.5] * 60, isolated=0.8))).kind is Kind.PROCESS
+
+
+def test_what_lasts_is_told_even_if_it_never_fills_the_rows() -> None:
+    """Seven of ten rows over the line are 34 of 48; half of the rows alone are 24: neither would ever be told."""
+    hovering = only(episodes(block(([1.5] * 7 + [0.5] * 3) * 20, isolated=0.4)))
+    assert (hovering.cause, hovering.onset) == ("instrument:vib", TICK)
+    undecided = only(episodes(block([1.5] * 200, isolated=([0.4] * 3 + [2.0] * 2) * 40)))
+    assert (undecided.kind, undecided.onset) == (Kind.PROCESS, TICK)
+    opened = Episodes(PUMP, POLICY).push(block([1.5] * 200, isolated=([0.4] * 3 + [2.0] * 2) * 40))[0]
+    assert opened.time == 49 * TICK
+
+
+def test_an_accused_sensor_is_not_accused_twice() -> None:
+    """Its lone rows from before it died are still remembered when the machine is judged."""
+    faults = [[0, 0, 0]] * 35 + faulty(100, 0, SensorFault.STUCK)
+    rows = block([1.5] * 135, isolated=[0.4] * 35 + [2.0] * 100, top=[0] * 35 + [1] * 100, faults=faults)
+    assert [a.cause for a in episodes(rows)] == ["instrument:vib", "process"]
+
+
+def test_the_peak_is_of_the_anomaly_and_not_of_an_older_blip() -> None:
+    assert only(episodes(block([8.0] + [0.3] * 20 + [1.5] * 6))).peak == 1.5
 
 
 @pytest.mark.parametrize("rung", [Rung.RULES, Rung.ROLLING_Z])
@@ -303,10 +348,10 @@ def test_the_machine_is_blamed_when_the_strange_sensor_keeps_changing() -> None:
 
 
 def test_a_process_anomaly_joins_once_others_are_strange_too_and_the_sensor_is_cleared() -> None:
-    rows = block([1.5] * 40, isolated=[0.4] * 10 + [2.0] * 30)
+    rows = block([1.5] * 70, isolated=[0.4] * 40 + [2.0] * 30)
     found = episodes(rows)
     assert [a.cause for a in found] == ["instrument:vib", "process"]
-    assert found[1].onset == 11 * TICK
+    assert found[1].onset == 41 * TICK
     assert found[0].end is not None
 
 
@@ -316,9 +361,19 @@ def test_an_open_process_anomaly_is_not_told_again_as_a_sensor() -> None:
 
 def test_a_sensor_that_disagrees_and_then_dies_is_one_anomaly_with_the_better_name() -> None:
     changes = Episodes(PUMP, POLICY).push(
-        block([1.5] * 10 + [0.3] * 20, isolated=0.4, faults=[[0, 0, 0]] * 10 + faulty(20, 0, SensorFault.STUCK))
+        block([1.5] * 40 + [0.3] * 20, isolated=0.4, faults=[[0, 0, 0]] * 40 + faulty(20, 0, SensorFault.STUCK))
     )
     assert [(c.event, c.anomaly.fault) for c in changes] == [("opened", "DISAGREES"), ("extended", "STUCK")]
+
+
+def test_what_is_remembered_is_numbers_that_can_be_stored() -> None:
+    """NaN becomes null in JSON, and a state that cannot be read again would stop the alerts of its asset."""
+    tracker = Episodes(PUMP, POLICY)
+    states = [State.OK] * 40 + [State.INSUFFICIENT_COVERAGE] * 3
+    tracker.push(block([1.5] * 43, isolated=0.4, faults=[[0] * 3] * 40 + faulty(3, 0, SensorFault.STUCK), state=states))
+    trouble = tracker.state.troubles["instrument:vib"]
+    assert trouble.seen[-1].code == SensorFault.STUCK
+    assert all(np.isfinite(seen.score) for seen in trouble.seen)
 
 
 def test_scores_just_after_a_fault_was_recognised_do_not_blame_the_machine() -> None:
@@ -366,7 +421,11 @@ def scores_of(stretches: list[Stretch], rows: int = 120) -> Scores:
 
 
 SMALL = EpisodePolicy(
-    raise_when=(Density(3, 5), Density(2, 3, 3.0)), clear_when=Density(1, 4, 0.8), settle_rows=3, away_rows=6
+    raise_when=(Density(3, 5), Density(2, 3, 3.0)),
+    clear_when=Density(1, 4, 0.8),
+    lone_when=Density(6, 8),
+    settle_rows=3,
+    away_rows=6,
 )
 
 
@@ -482,6 +541,8 @@ def test_assets_are_judged_alone() -> None:
         {"raise_when": ()},
         {"raise_when": (Density(0, 5),)},
         {"raise_when": (Density(6, 10), Density(2, 3, 0.5))},
+        {"lone_when": Density(0, 48)},
+        {"lone_line": 1.1},
     ],
 )
 def test_a_rule_that_would_chatter_or_raise_on_nothing_is_refused(wrong: dict[str, object]) -> None:
