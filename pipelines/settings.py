@@ -53,10 +53,15 @@ class Settings(BaseSettings):
     partitions: int = Field(4, ge=1, le=1024)
     """Partitions of the embedded log, fixed when it is made: the largest number of workers that can share it."""
     log_retention_hours: float = Field(7 * 24, gt=0)
+    """Readings, scores and dead letters stay on the log so long."""
     historian_retention_days: float = Field(400, gt=0)
+    """Readings and scores stay in the historian so long; alerts stay."""
     dashboard_host: str = Field("127.0.0.1", min_length=1)
+    """Address the dashboard listens on; the usual one is reached from this machine only."""
     dashboard_port: int = Field(8501, ge=1, le=65535)
+    """Its port; if nobody named one and it is taken, the next free one."""
     webhook_url: HttpUrl | None = None
+    """Where each alert transition is posted, signed; needs a secret."""
     webhook_secret: SecretStr | None = None
     """Key of the signature (HMAC-SHA256) on webhooks, at least 16 characters."""
     webhook_secret_file: Path | None = None
@@ -64,12 +69,15 @@ class Settings(BaseSettings):
     alert_rows: int = Field(6, ge=1)
     """So many rows over the line, of the last `alert_of_rows`, raise a process alert."""
     alert_of_rows: int = Field(10, ge=1)
+    """See `alert_rows`."""
     alert_clear_rows: int = Field(12, ge=2)
     """At most one of so many rows over `alert_clear_line` clears it."""
     alert_clear_line: float = Field(0.8, ge=0, le=1)
+    """Score, in alert lines, that a row must fall below to speak for clearing."""
     alert_min_duration_s: float = Field(0, ge=0)
     """A process alert is raised no sooner than so long after its onset, seconds."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Of `services.log` in the data folder."""
 
     def __init__(self, *, config: Path | None = None, **flags: Any) -> None:
         given = {name: value for name, value in flags.items() if value is not None}
