@@ -61,6 +61,7 @@ def feed(
         if speed is not None and len(block):
             origin = int(block.times[0]) if origin is None else origin
             due = (int(block.times[-1]) - origin) / speed - (clock.now() - started)
-            stop.wait(max(0.0, due / SECOND))
+            if stop.wait(max(0.0, due / SECOND)):
+                break
         readings += append(log, [block])
     return readings

@@ -43,9 +43,11 @@ def running(
     *,
     ready: Callable[[], bool],
     extra: Mapping[str, Callable[[], Status]] | None = None,
+    train: bool = True,
 ) -> Iterator[Running]:
     """Open the stores of the data folder and start every service; on leaving, finish batches, commit, close.
 
+    `train` False: nothing is learned here, and commands about models wait for a process that does.
     `plant` is written to the data folder, where the dashboard and the trainer read it. Raises what ended a service.
     """
     write_plant(plant, wiring.data_file(settings, wiring.PLANT_FILE))
@@ -65,7 +67,7 @@ def running(
             clock=clock,
             alerts=AlertPolicy(episodes=settings.episode_policy()),
             notifiers=wiring.open_notifiers(settings, say, settings.timezone or plant.timezone),
-            trainer=TrainWorker(log, historian, registry, plant, clock, fits, ready=ready),
+            trainer=TrainWorker(log, historian, registry, plant, clock, fits, ready=ready) if train else None,
             extra=extra,
         )
         embedded.start()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from anomaly.domain import Plant, Readings
-from anomaly.errors import StorageError
-from pipelines import feeding, wiring
+from anomaly.domain import Plant
+from pipelines import wiring
 from pipelines.adapters.system_clock import SystemClock
 from pipelines.demo_log import quiet_logs
 from pipelines.discovery import discover_plant
+from pipelines.folder_feed import FolderFeed
 from pipelines.plant_file import load_plant
 from pipelines.ports import Log
 from pipelines.running import running, serve_metrics, stopping_on_signals, with_dashboard
@@ -26,8 +23,6 @@ from pipelines.settings import Settings
 from pipelines.sources.folder import Folder
 
 POSITION_FILE = "source.json"
-_SPAN = 3600 * 1_000_000_000
-"""Blocks of this length of event time (ns) are appended at a time, so that machines stay side by side."""
 
 
 def run(
@@ -37,6 +32,7 @@ def run(
         float | None, typer.Option(min=0.001, help="Replay so many times faster than life; without it at once.")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Stop when everything is read and recorded.")] = False,
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Learn new versions from what is stored.")] = True,
     page: Annotated[bool, typer.Option("--dashboard/--no-dashboard", help="Serve the dashboard too.")] = True,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Dashboard port.")] = None,
     metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Prometheus metrics port.")] = None,
@@ -55,14 +51,14 @@ def run(
         fed.set()
     serve_metrics(metrics_port)
     with ExitStack() as stack:
-        system = stack.enter_context(running(settings, described, clock, _say, ready=fed.is_set))
+        system = stack.enter_context(running(settings, described, clock, _say, ready=fed.is_set, train=train))
         embedded = system.embedded
         stack.enter_context(stopping_on_signals(embedded.stopping.set))
         if page:
             _say(f"dashboard: {stack.enter_context(with_dashboard(settings, _say, port))}")
         _say(f"watching {len(described.assets)} machines; stored in {settings.data_dir}; Ctrl-C stops")
         if folder is not None:
-            feed = _Feed(folder, settings.data_dir / POSITION_FILE, speed)
+            feed = FolderFeed(folder, settings.data_dir / POSITION_FILE, speed, clock)
             embedded.spawn("feed", lambda: _feed(feed, system.log, embedded.stopping, fed))
         while not embedded.stopping.wait(0.2):
             if once and fed.is_set() and embedded.drained():
@@ -90,46 +86,8 @@ def _plant(settings: Settings, folder: Folder | None) -> Plant:
     return found.plant
 
 
-def _feed(feed: _Feed, log: Log, stop: threading.Event, fed: threading.Event) -> None:
+def _feed(feed: FolderFeed, log: Log, stop: threading.Event, fed: threading.Event) -> None:
     count = feed.run(log, stop)
     if not stop.is_set():
         _say(f"all files are read ({count:,} readings)")
         fed.set()
-
-
-class _Feed:
-    """Reads a folder into the log, and remembers how far it got: what a crash forgot is sent again, as duplicates."""
-
-    def __init__(self, folder: Folder, position: Path, speed: float | None) -> None:
-        self._folder = folder
-        self._position = position
-        self._speed = speed
-
-    def run(self, log: Log, stop: threading.Event) -> int:
-        done = self._done()
-        return feeding.feed(log, self._blocks(done), stop, clock=SystemClock(), speed=self._speed)
-
-    def _blocks(self, done: int) -> Iterator[Readings]:
-        by_asset: dict[str, list[Readings]] = {}
-        for block in self._folder.blocks():
-            by_asset.setdefault(block.asset, []).append(block)
-        for number, block in enumerate(feeding.interleaved(list(by_asset.values()), _SPAN)):
-            if number >= done:
-                yield block
-                self._save(number + 1)
-
-    def _done(self) -> int:
-        try:
-            stored = json.loads(self._position.read_text(encoding="utf-8"))
-            return int(stored["blocks"]) if stored["folder"] == str(self._folder.path.resolve()) else 0
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0
-
-    def _save(self, blocks: int) -> None:
-        text = json.dumps({"folder": str(self._folder.path.resolve()), "blocks": blocks, "at": time.time_ns()})
-        temporary = self._position.with_suffix(".new")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self._position)
-        except OSError as error:
-            raise StorageError(f"{self._position} cannot be written ({error.strerror}); free space") from error
