@@ -212,7 +212,7 @@ class TrainWorker:
         self._fits.close()
 
     def status(self) -> dict[str, str | int | float]:
-        """By group: the newest stage (`stage:`), how far it got (`done:`, 0..1), and what came in the way (`reason:`)."""
+        """By group: newest stage (`stage:`), how far it got (`done:`, 0..1), what came in the way (`reason:`)."""
         found: dict[str, str | int | float] = {"waiting": len(self._asked)}
         for group, word in list(self._latest.items()):
             name = word.rung.value.replace("_", " ")
