@@ -81,7 +81,7 @@ class EpisodePolicy:
     lone_share: float = 0.5
     """More than this share of the raising rows strange in one and the same tag alone: it may be the sensor, not the
     machine. Nothing is said of the machine then …"""
-    lone_line: float = 0.8
+    lone_line: float = 1.0
     """A row is strange in one tag alone if its score without that tag is below this line."""
     lone_when: Density = Density(36, 48)
     """… and the sensor is accused once so many rows were strange in it alone."""

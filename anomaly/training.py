@@ -31,6 +31,7 @@ from anomaly.models.fitting import FitState, Fitted, fit
 from anomaly.scaling import Scaler, fit_scaler
 from anomaly.scorers.reconstruction import fit_reconstruction
 from anomaly.sensors import SensorLimits, fit_limits
+from anomaly.thresholds import highest
 from anomaly.training_set import Split, TrainingSet
 from anomaly.training_spec import OnProgress, Progress, TrainingSpec
 from anomaly.windows import sliding
@@ -221,11 +222,20 @@ def _export(model: Any, held: Rows, spec: TrainingSpec, workdir: Path) -> tuple[
 def _judge(
     training: TrainingSet, prepared: _Prepared, predict: Compiled, version: str, budget_per_week: float
 ) -> tuple[Detector, float]:
-    """The detector: errors sized on the stopping block, line placed on the calibration block; and the share over it."""
+    """The detector, and the share of the newest held-back rows over its line.
+
+    Errors are sized on the stopping block. The line is the higher of those that either held-back block asks for: they
+    are hours of different load, and the next hour may be like either.
+    """
     values, mask = prepared.stop.gather(prepared.stop.thinned(WHITENING_WINDOWS))
     scorer = fit_reconstruction(predict, values, mask)
     calibration = prepared.split.calibration
-    threshold = calibrate(scorer, prepared.scaler, prepared.limits, calibration, budget_per_week)
+    threshold = highest(
+        [
+            calibrate(scorer, prepared.scaler, prepared.limits, block, budget_per_week)
+            for block in (prepared.split.stopping, calibration)
+        ]
+    )
     raws = raw_by_asset(scorer, calibration.windows(prepared.scaler, prepared.limits, predict.length))
     over = sum(int((raw > threshold.line(asset)).sum()) for asset, raw in raws.items())
     since, until = training.span

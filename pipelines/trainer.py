@@ -62,13 +62,18 @@ class TrainWorker:
         self._ready = ready
         self._latest: dict[str, Word] = {}
         self._gave_up: dict[tuple[str, Rung], int] = {}
+        self._cards: dict[tuple[str, str], tuple[Rung, int]] = {}
+        self._unheard: deque[Word] = deque()
+        self._at_work: int | None = None
+        self._done: int | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was asked for: it is read again from the commit on."""
+        """Forget what was asked for: it is read again from the commit on. A retraining under way is still that one."""
         self._position: int | None = None
         self._asked: deque[tuple[int, Command]] = deque()
-        self._at_work: int | None = None
+        if self._fits.job is None and not self._unheard:
+            self._at_work = None
 
     def assign(self, partition: Partition, committed: int | None, metadata: Metadata) -> int:
         """Go on with the first command that is not done."""
@@ -88,7 +93,8 @@ class TrainWorker:
                 continue
             finally:
                 self._position = record.offset + 1
-            if command.kind in (CommandKind.RETRAIN, CommandKind.PROMOTE, CommandKind.ROLLBACK):
+            mine = command.kind in (CommandKind.RETRAIN, CommandKind.PROMOTE, CommandKind.ROLLBACK)
+            if mine and record.offset != self._done:
                 self._asked.append((record.offset, command))
 
     def set_aside(self, record: Record) -> None:
@@ -97,8 +103,10 @@ class TrainWorker:
 
     def write(self) -> Mapping[Partition, tuple[int, Metadata]]:
         """Hear what was fitted, do what was asked, climb the ladder. Commits up to the first command not done."""
-        for word in self._fits.words():
-            self._hear(word)
+        self._unheard += self._fits.words()
+        while self._unheard:
+            self._hear(self._unheard[0])
+            self._unheard.popleft()
         while self._asked and self._at_work is None and self._fits.job is None:
             self._do(*self._asked[0])
         if self._fits.job is None and self._ready():
@@ -131,19 +139,26 @@ class TrainWorker:
 
     def _fitted(self, group: str) -> dict[Rung, int]:
         """Rows that were stored when the newest version of each rung was fitted, about."""
-        tick = self._plant.groups()[group][0].tick
         rows: dict[Rung, int] = {}
         for version in self._registry.versions(group):
             try:
-                card = self._registry.card(group, version)
+                rung, count = self._card(group, version)
             except ModelRefused:
                 continue
-            rows[Rung(card.rung)] = (card.until - card.since) // tick * len(card.assets)
+            rows[rung] = count
         return rows
+
+    def _card(self, group: str, version: str) -> tuple[Rung, int]:
+        """Rung and rows of a version, read once: a bundle is large, and never changes."""
+        if (group, version) not in self._cards:
+            card, tick = self._registry.card(group, version), self._plant.groups()[group][0].tick
+            self._cards[group, version] = Rung(card.rung), (card.until - card.since) // tick * len(card.assets)
+        return self._cards[group, version]
 
     def _submit(self, group: str, rung: Rung, actor: str, reason: str, since: int = 0, until: int = 2**62) -> None:
         champion = self._registry.aliases(group).get("champion")
-        job = Job(group, rung, since, until, self._clock.now(), actor, reason, champion)
+        brief = actor == LADDER and rung not in self._fitted(group)
+        job = Job(group, rung, since, until, self._clock.now(), actor, reason, champion, brief)
         _log.info("fitting", group=group, rung=rung.value, reason=reason)
         self._latest[group] = Word(group, rung, "starting")
         self._fits.submit(job)
@@ -158,8 +173,8 @@ class TrainWorker:
         elif self._at_work is None:
             self._serve(word)
         if self._at_work is not None:
-            self._asked.popleft()
-            self._at_work = None
+            self._asked = deque(item for item in self._asked if item[0] != self._at_work)
+            self._done, self._at_work = self._at_work, None
 
     def _serve(self, word: Word) -> None:
         """What the ladder fitted serves, unless something speaks against it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from anomaly.errors import ModelRefused
@@ -43,3 +43,17 @@ class Threshold:
         if not isinstance(lines, Mapping) or not isinstance(default, int | float):
             raise ModelRefused(f"A threshold has 'lines' and 'default'; this one has {sorted(plain)}. Train again.")
         return cls({str(k): float(v) for k, v in lines.items()}, float(default), str(plain.get("method", "")))
+
+
+def highest(thresholds: Sequence[Threshold]) -> Threshold:
+    """For each asset the highest of its lines: what none of several calibration blocks would alarm at.
+
+    >>> highest([Threshold({"a": 2.0}, 3.0, "budget"), Threshold({"a": 2.5, "b": 1.0}, 2.0, "budget")])
+    Threshold(lines={'a': 2.5, 'b': 3.0}, default=3.0, method='budget')
+    """
+    assets = sorted({asset for threshold in thresholds for asset in threshold.lines})
+    return Threshold(
+        {asset: max(threshold.line(asset) for threshold in thresholds) for asset in assets},
+        max(threshold.default for threshold in thresholds),
+        thresholds[0].method,
+    )
