@@ -18,10 +18,13 @@ from typing import Final
 from anomaly.domain import Plant
 from anomaly.errors import ConfigurationError, PlantwatchError, StorageError, StorageFull
 from pipelines import wiring
+from pipelines.discovery import discover_plant
 from pipelines.settings import Settings
 from pipelines.sources.folder import Folder
 
 _OLDEST, _NEWEST = (3, 11), (3, 13)
+_NOTES: Final = 20
+"""At most so many notes on files are told."""
 FREE_NEEDED: Final = 100 << 20
 FREE_WISHED: Final = 2 << 30
 
@@ -194,11 +197,14 @@ def port(settings: Settings) -> Finding:
 
 
 def files(data: Path, timezone: str | None) -> Finding:
-    """Files that shall be read are understood: every one from its beginning, the first of them to its end."""
+    """Files that shall be read are understood, each to its end, and a plant follows from them."""
     source = Folder(data, timezone=timezone)
-    count = len(source.files())
-    first = next(source.blocks(), None)
-    told = f"{count} files; " + "; ".join(
-        (*(f"{r.path.name}: {r.dialect}" for r in source.reports[-1:]), *source.notes())
-    )
-    return Finding("data files", Status.OK if first is not None and first.count else Status.WARNING, told)
+    found = discover_plant(source.blocks())
+    assets = found.plant.assets
+    count, signals = len(source.reports), sum(len(asset.signals) for asset in assets)
+    notes = (*source.notes(), *found.notes)
+    ways = dict.fromkeys(report.dialect for report in source.reports if report.dialect)
+    told = [f"{count} files ({'; '.join(ways)}), {len(assets)} assets, {signals} signals"]
+    told += notes[:_NOTES]
+    told += [f"… and {len(notes) - _NOTES} notes more"] if len(notes) > _NOTES else []
+    return Finding("data files", Status.WARNING if notes else Status.OK, "\n".join(told))

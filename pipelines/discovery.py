@@ -77,11 +77,13 @@ def discover_plant(
     if not seen:
         raise DataError("no reading came, so there is nothing to discover; expected at least two rows of one asset")
     notes: list[str] = []
-    assets = [asset for path, tags in seen.items() if (asset := _asset(path, tags, units or {}, tick, notes))]
-    if not assets:
+    alive = [path for path, tags in seen.items() if any(tag.count for tag in tags.values())]
+    if not alive:
         raise DataError(
             f"no tag of {', '.join(list(seen)[:5])} has a single number; is the decimal mark or the column right?"
         )
+    ticks = _ticks({path: seen[path] for path in alive}, tick, notes)
+    assets = [a for path, tags in seen.items() if (a := _asset(path, tags, units or {}, ticks.get(path, 1), notes))]
     return Discovered(Plant(name, _grouped(assets), timezone), tuple(notes))
 
 
@@ -92,27 +94,47 @@ def _look(tags: dict[str, _Seen], block: Readings) -> None:
         tags.setdefault(tag, _Seen()).add(block.times[came[:, i]], block.values[good[:, i], i])
 
 
-def _asset(
-    path: str, tags: Mapping[str, _Seen], units: Mapping[str, str], tick: int | None, notes: list[str]
-) -> Asset | None:
+def _asset(path: str, tags: Mapping[str, _Seen], units: Mapping[str, str], tick: int, notes: list[str]) -> Asset | None:
     alive = {tag: seen for tag, seen in tags.items() if seen.count}
     dead = [tag for tag in tags if tag not in alive]
     if dead:
-        notes.append(f"{path}: {', '.join(dead[:5])} hold no number at all; left out")
+        notes.append(f"{path}: {_listed(dead)} without a single number; left out")
     if not alive:
         return None
     still = [tag for tag, seen in alive.items() if seen.low == seen.high]
     if still:
-        notes.append(f"{path}: {', '.join(still[:5])} never change; a model learns nothing of them")
-    found = tick or _tick(path, alive)
-    return Asset(path, "", tuple(Tag(tag, unit=units.get(tag) or _unit(tag)) for tag in alive), found)
+        notes.append(f"{path}: {_listed(still)} always at one value; a model learns nothing from that")
+    return Asset(path, "", tuple(Tag(tag, unit=units.get(tag) or _unit(tag)) for tag in alive), tick)
 
 
-def _tick(path: str, tags: Mapping[str, _Seen]) -> int:
+def _tick(tags: Mapping[str, _Seen]) -> int | None:
+    """Median step of the asset's tags, ns, to three digits; None where no tag has two times."""
     ticks = [step for seen in tags.values() if (step := seen.tick()) is not None]
-    if not ticks:
-        raise DataError(f"{path} has one row (or one time) only, from which no tick follows; give more rows, or tick=")
-    return max(round(float(f"{float(np.median(ticks)):.3g}")), 1)
+    return max(round(float(f"{float(np.median(ticks)):.3g}")), 1) if ticks else None
+
+
+def _ticks(seen: Mapping[str, Mapping[str, _Seen]], given: int | None, notes: list[str]) -> dict[str, int]:
+    """The tick of each asset, ns; one with a single row gets that of the others. Raises DataError if there is none."""
+    own = {path: given or _tick(tags) for path, tags in seen.items()}
+    known = sorted(tick for tick in own.values() if tick is not None)
+    if not known:
+        raise DataError(
+            f"{', '.join(list(seen)[:5])} has one row (or one time) only, from which no tick follows; expected at "
+            "least two rows at different times"
+        )
+    single = [path for path, tick in own.items() if tick is None]
+    if single:
+        notes.append(f"{_listed(single)} with one row (or one time) only; the tick of the others is taken")
+    return {path: tick or known[len(known) // 2] for path, tick in own.items()}
+
+
+def _listed(tags: list[str]) -> str:
+    """The first of them by name, and how many more there are.
+
+    >>> _listed(["a"]), _listed([f"t{n}" for n in range(7)])
+    ('a', 't0, t1, t2, t3, t4 and 2 more')
+    """
+    return ", ".join(tags[:5]) + (f" and {len(tags) - 5} more" if len(tags) > 5 else "")
 
 
 def _unit(tag: str) -> str:

@@ -9,13 +9,10 @@ of row t depends on rows up to t. Rows of the input that are no tick of their ow
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -23,23 +20,16 @@ from jaxtyping import Float
 from anomaly.alignment import AlignmentPolicy, align
 from anomaly.blocks import join
 from anomaly.blocks import rows as rows_of
-from anomaly.detector import Detector, calibrate, fit_rolling_z, fit_window_pca
+from anomaly.detector import Detector, calibrate
 from anomaly.domain import Asset, Plant, Readings, Samples, Scores, State, Tag
 from anomaly.errors import TooFewRowsError
 from anomaly.evaluation import CONTROLS
-from anomaly.training import fit_lstm_autoencoder
 from anomaly.training_set import TrainingSet
-from anomaly.training_size import spec_for
 from pipelines.datasets.bench import Bench, Series, Task
 from pipelines.figures import Figures, Judged, figures_of, judged, summary_of
+from pipelines.rungs import SAME_AS, fit_model
 from pipelines.training_service import training_set_from_readings
 
-DEFAULT = "default"
-SAME_AS = {DEFAULT: "lstm_autoencoder"}
-"""What the default detector is for now."""
-MODELS = (DEFAULT, "lstm_autoencoder", "window_pca", "rolling_z")
-SEEDED = frozenset({"lstm_autoencoder", "random"})
-"""Models that another seed makes another one."""
 TRAINING = "training"
 """State of a row that the model or its line was fitted on."""
 CHUNK = 4096
@@ -107,15 +97,6 @@ def fit(task: Task, model: str, seed: int) -> Detector:
         return detector
     held_back = _cleaned(task, task.calibration)
     return replace(detector, threshold=calibrate(detector.scorer, detector.scaler, detector.sensors, held_back))
-
-
-def fit_model(training: TrainingSet, tags: Sequence[Tag], name: str, seed: int = 0) -> Detector:
-    """A detector of that rung, its version called like the rung. Raises TooFewRowsError, ModelRefused."""
-    if name == "window_pca":
-        return fit_window_pca(training, tags, name)
-    if name == "rolling_z":
-        return fit_rolling_z(training, tags, name)
-    return _fit_net(training, tags, name, seed)
 
 
 def score_rows(detector: Detector, task: Task, series: Series) -> RowScores:
@@ -213,22 +194,3 @@ def _widened(part: Readings, tags: Sequence[str]) -> Readings:
             source = part.tags.index(tag)
             values[:, column], quality[:, column] = part.values[:, source], part.quality[:, source]
     return Readings(part.asset, tuple(tags), part.times, values, quality)
-
-
-def _fit_net(training: TrainingSet, tags: Sequence[Tag], version: str, seed: int) -> Detector:
-    """The LSTM autoencoder, trained in a folder that is thrown away."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    with tempfile.TemporaryDirectory(prefix="plantwatch-") as work:
-        detector = fit_lstm_autoencoder(
-            training,
-            tags,
-            spec_for(training.rows, seed),
-            version=version,
-            on_progress=lambda _: None,
-            workdir=Path(work),
-        ).detector
-    import keras  # noqa: PLC0415  (loaded already by the training)
-
-    keras.utils.clear_session()
-    return detector

@@ -13,7 +13,8 @@ from pipelines.ports import Clock, Log, NewRecord
 
 
 def append(log: Log, blocks: Sequence[Readings]) -> int:
-    """Append blocks as column batches keyed by asset, durably; returns how many readings they hold.
+    """Append blocks as column batches keyed by asset, durably; returns how many readings they hold. Rows of empty cells
+    alone are no readings, and are not sent.
 
     Raises StorageError.
     """
@@ -21,6 +22,7 @@ def append(log: Log, blocks: Sequence[Readings]) -> int:
         [
             NewRecord(topics.READINGS, block.asset.encode(), value)
             for block in blocks
+            if block.count
             for value in codec.split_readings(block)
         ]
     )

@@ -181,8 +181,27 @@ def _clean(
             "expected some hours of normal running; choose another span, or wait"
         )
     normal = tuple(np.asarray(row == 0) for row in reasons)
+    _require_movement(group, signals, samples, normal)
     mode = next((asset.mode for asset in members if asset.mode), None)
     return CleanedSet(TrainingSet(group, signals, tuple(samples), normal, mode), left_out)
+
+
+def _require_movement(
+    group: str, signals: Sequence[str], samples: Sequence[Samples], normal: Sequence[Bool[np.ndarray, " _row"]]
+) -> None:
+    """Raises TooFewRowsError if every signal of every asset stays at one value: a model of that knows no machine."""
+    for part, rows in zip(samples, normal, strict=True):
+        for name in signals:
+            column = part.tags.index(name) if name in part.tags else None
+            seen = part.values[rows & part.mask[:, column], column] if column is not None else np.zeros(0)
+            if len(seen) and seen.min() < seen.max():
+                return
+    count = sum(int(rows.sum()) for rows in normal)
+    raise TooFewRowsError(
+        f"group {group}: every signal ({', '.join(signals[:5])}{'…' if len(signals) > 5 else ''}) stays at one value "
+        f"in all {count} normal rows, so there is nothing to learn; expected signals that move; choose another span, "
+        "or look whether the sensors are alive"
+    )
 
 
 def _aligned(asset: Asset, block: Readings) -> Samples:

@@ -17,12 +17,13 @@ def check(
     data: Annotated[Path | None, typer.Option(help="Folder or file of readings that shall be read.")] = None,
     plant: Annotated[Path | None, typer.Option(help="Plant file, instead of the data folder's.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with what plantwatch stores.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="IANA zone of times in files that name none.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings file, plantwatch.toml.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Findings as one JSON object.")] = False,
 ) -> None:
     """Look at settings, plant file, folders, databases, models, ports. Exits non-zero if a start would fail."""
     findings: list[Finding] = []
-    for finding in check_all(lambda: Settings(config=config, plant=plant, data_dir=data_dir), data):
+    for finding in check_all(lambda: Settings(config=config, plant=plant, data_dir=data_dir, timezone=timezone), data):
         findings.append(finding)
         if not as_json:
             typer.echo(_line(finding))

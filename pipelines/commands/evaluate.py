@@ -24,9 +24,10 @@ from anomaly.model_card import library_versions
 from pipelines.commands.evaluate_table import table
 from pipelines.datasets import ALL, LOADERS, load
 from pipelines.datasets.bench import Bench
-from pipelines.evaluating import DEFAULT, MODELS, SAME_AS, SEEDED, OnStep, RowScores, Run
+from pipelines.evaluating import OnStep, RowScores, Run
 from pipelines.evaluating import evaluate as run_model
 from pipelines.figures import worst
+from pipelines.rungs import DEFAULT, MODELS, SAME_AS, SEEDED
 from pipelines.suggesting import did_you_mean
 
 USUAL = (DEFAULT, "window_pca")

@@ -25,10 +25,10 @@ from pipelines.alert_state import AlertPolicy
 from pipelines.commands.alert_options import Config
 from pipelines.commands.evaluate import storage_errors
 from pipelines.discovery import discover_plant
-from pipelines.evaluating import MODELS, SAME_AS
 from pipelines.plant_file import load_plant
 from pipelines.replaying import Replayed, by_asset
 from pipelines.replaying import replay as run_replay
+from pipelines.rungs import MODELS, SAME_AS
 from pipelines.settings import Settings
 from pipelines.sources.folder import Folder
 from pipelines.suggesting import did_you_mean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -11,14 +12,15 @@ from typing import Annotated
 import typer
 
 from anomaly.domain import Plant
-from pipelines import wiring
+from anomaly.errors import DataError
+from pipelines import run_report, wiring
 from pipelines.adapters.system_clock import SystemClock
 from pipelines.demo_log import quiet_logs
 from pipelines.discovery import discover_plant
 from pipelines.folder_feed import FolderFeed
 from pipelines.plant_file import load_plant
-from pipelines.ports import Log
-from pipelines.running import running, serve_metrics, stopping_on_signals, with_dashboard
+from pipelines.ports import Log, Partition
+from pipelines.running import Running, running, serve_metrics, stopping_on_signals, with_dashboard
 from pipelines.settings import Settings
 from pipelines.sources.folder import Folder
 
@@ -52,7 +54,7 @@ def run(
     serve_metrics(metrics_port)
     with ExitStack() as stack:
         system = stack.enter_context(running(settings, described, clock, _say, ready=fed.is_set, train=train))
-        embedded = system.embedded
+        embedded, before = system.embedded, run_report.dead_letters_end(system.log)
         stack.enter_context(stopping_on_signals(embedded.stopping.set))
         if page:
             _say(f"dashboard: {stack.enter_context(with_dashboard(settings, _say, port))}")
@@ -63,7 +65,16 @@ def run(
         while not embedded.stopping.wait(0.2):
             if once and fed.is_set() and embedded.drained():
                 break
-        _say(f"{embedded.score.counts()['acknowledged']:,} readings taken in")
+        _close(system, before)
+
+
+def _close(system: Running, before: Mapping[Partition, int]) -> None:
+    """Say what became of it all. Raises DataError if readings came and every one was refused."""
+    counts = system.embedded.score.counts()
+    for line in run_report.closing_words(system.log, system.historian, counts, before):
+        _say(line)
+    if counts["dead_lettered"] and counts["dead_lettered"] == counts["acknowledged"]:
+        raise DataError("not one reading could be used; the lines above say why; mend the data and start again")
 
 
 def _say(text: str) -> None:
@@ -89,5 +100,5 @@ def _plant(settings: Settings, folder: Folder | None) -> Plant:
 def _feed(feed: FolderFeed, log: Log, stop: threading.Event, fed: threading.Event) -> None:
     count = feed.run(log, stop)
     if not stop.is_set():
-        _say(f"all files are read ({count:,} readings)")
+        _say(f"all files are read ({count:,} readings{'' if count else ': nothing new since the last start'})")
         fed.set()

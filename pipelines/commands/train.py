@@ -63,6 +63,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other first weights.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Longest training of the net, epochs.")] = None,
     length: Annotated[int | None, typer.Option(min=2, max=128, help="Rows in a window of the net.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="IANA zone of times in files that name none.")] = None,
     actor: Actor = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
@@ -71,7 +72,7 @@ def train(
     """Learn a new version and make it the challenger of its group. What serves goes on serving."""
     if data is not None and stored:
         raise ConfigurationError("--data and --stored exclude each other; expected one source; leave one out")
-    settings = Settings(config=config, data_dir=data_dir)
+    settings = Settings(config=config, data_dir=data_dir, timezone=timezone)
     console = Console(stderr=True)
     plant, cleaner = _files(settings, data, since, until, console) if data else _store(settings, since, until)
     chosen = _groups(plant, group, asset or [])

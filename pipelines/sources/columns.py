@@ -21,7 +21,7 @@ _TAGS: Final = ("tag", "tagname", "tag_name", "signal", "sensor", "variable", "c
 _VALUES: Final = ("value", "v", "val", "wert", "reading")
 _QUALITIES: Final = ("quality", "q", "status", "quality_code")
 _UNITS: Final = ("unit", "uom", "units", "einheit")
-_LOOKS_LIKE_TIME: Final = re.compile(
+LOOKS_LIKE_TIME: Final = re.compile(
     r"\d{4}[-/.]\d\d?[-/.]\d\d?([T ]|$)|\d{1,2}[-/.](\d{1,2}|[A-Za-z]{3})[-/.]\d{2,4}([T ,]|$)|\d{9,19}(\.\d+)?$"
 )
 
@@ -69,9 +69,9 @@ def _time(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> t
     if date and clock and date != clock and ":" not in _cell(header, rows, date):
         return date, clock
     named = _first(header, _TIMES)
-    if named and not (named.lower() == "t" and not _LOOKS_LIKE_TIME.match(_cell(header, rows, named))):
+    if named and not (named.lower() == "t" and not LOOKS_LIKE_TIME.match(_cell(header, rows, named))):
         return (named,)
-    seen = next((name for name in header if _LOOKS_LIKE_TIME.match(_cell(header, rows, name))), None)
+    seen = next((name for name in header if LOOKS_LIKE_TIME.match(_cell(header, rows, name))), None)
     if seen is None:
         raise DataError(
             f"{path}: none of its columns ({', '.join(header[:6])}{'…' if len(header) > 6 else ''}) is a time; "

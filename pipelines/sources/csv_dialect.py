@@ -13,7 +13,7 @@ from typing import Final
 
 from anomaly.errors import DataError
 from pipelines.reasons import Reason
-from pipelines.sources.columns import Columns, find_columns
+from pipelines.sources.columns import LOOKS_LIKE_TIME, Columns, find_columns
 
 _SEPARATORS: Final = (";", "\t", "|", ",")
 _SAMPLE_LINES: Final = 500
@@ -101,11 +101,28 @@ def header_names(path: Path, header: Sequence[str]) -> tuple[str, ...]:
             raise DataError(
                 f"{path}: column {i + 1} is named {name[:40]!r}; expected a printable name ({Reason.BAD_NAME})"
             )
-    if all(_POINT_NUMBER.fullmatch(name) or name.lstrip("-").isdigit() for name in names):
+    if all(_is_data(name) for name in names):
         raise DataError(
             f"{path} has no header: its first line is {','.join(names)[:60]!r}; put the names of the columns there"
         )
     return names
+
+
+def _is_data(name: str) -> bool:
+    """Whether it is a time or a number, as no column is called.
+
+    >>> _is_data("2026-01-01T00:00:00Z"), _is_data("1e3"), _is_data("temp"), _is_data("inf")
+    (True, True, False, False)
+    """
+    return LOOKS_LIKE_TIME.match(name) is not None or (name[-1:].isdigit() and _is_number(name))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def header_of(path: Path, head: bytes, separator: str) -> tuple[str, ...]:

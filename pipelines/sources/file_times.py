@@ -59,7 +59,10 @@ def detect(texts: Iterable[str], where: str, day_first: bool | None = None) -> T
     decided = day_first if day_first is not None else "." in next(iter(dates)) or _decide(list(dates.items()))
     if decided is None:
         shown = next(iter(dates))
-        raise DataError(f"{where}: is {shown!r} day or month first? The data do not say; give day_first=True or False")
+        raise DataError(
+            f"{where}: is {shown!r} day or month first? The data do not say; write the dates year first (2026-02-01), "
+            "or give day_first=True or False"
+        )
     return TimeFormat("day/month/year" if decided else "month/day/year", decided)
 
 
@@ -135,7 +138,7 @@ def _same_kind(zoned: np.ndarray, texts: pd.Series[str], where: str, lines: Line
         odd = int(np.argmin(zoned == zoned[0]))
         raise DataError(
             f"{where}: line {lines[0]} has the time {texts.iloc[0]!r}, line {lines[odd]} {texts.iloc[odd]!r}: one with "
-            "a zone, one without; write the zone in every row, or in none and give timezone="
+            "a zone, one without; write the zone in every row, or in none and give --timezone"
         )
 
 
@@ -151,7 +154,7 @@ def _localized(
             shown = times[0].isoformat() if texts is None else texts.iloc[0]
             raise DataError(
                 f"{where}: time {shown!r} at line {lines[0]} has no zone; give the zone the clock showed, "
-                "for example timezone='Europe/Berlin' or 'UTC'"
+                "for example --timezone Europe/Berlin (or UTC), or `timezone` in the settings"
             )
         times = _in_zone(times, zone)
     try:

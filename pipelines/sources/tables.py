@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,15 +62,23 @@ def _parse(path: Path, text: str, dialect: Dialect, header: tuple[str, ...], chu
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         if "EOF inside string" in str(error):
             raise DataError(f"{path}: a quote is opened from line {chunk.line} on and never closed") from error
-        raise DataError(
-            f"{path}: a row from line {chunk.line} on has more fields than the header's {len(header)} columns: {error}"
-        ) from error
+        raise _too_wide(path, chunk.line, len(header), str(error)) from error
     extra = frame.pop(_EXTRA)
     if extra.notna().any():
         odd = int(extra.notna().to_numpy().argmax())
         raise DataError(f"{path}: line {chunk.line + odd} has more fields than the header's {len(header)} columns")
     frame.index = pd.RangeIndex(chunk.line, chunk.line + len(frame))
     return frame
+
+
+def _too_wide(path: Path, first: int, columns: int, said: str) -> DataError:
+    """A row with too many fields; the parser counts lines from the chunk's beginning."""
+    where = re.search(r"in line (\d+), saw (\d+)", said)
+    line = f"line {first + int(where[1]) - 1} has {where[2]} fields," if where else f"a row from line {first} on has"
+    return DataError(
+        f"{path}: {line} more fields than the header's {columns} columns; is a separator inside a value? Put it in "
+        "quotes, or mend the row"
+    )
 
 
 def parquet_columns(path: Path) -> Columns:

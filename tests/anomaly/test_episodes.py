@@ -308,9 +308,10 @@ def test_a_lone_drift_is_told_as_its_sensor_and_never_as_the_machine() -> None:
     assert [a.cause for a in episodes(block(slope, isolated=0.3))] == ["instrument:vib"]
 
 
-def test_a_lone_row_is_one_that_falls_well_below_the_line_without_its_tag() -> None:
-    assert only(episodes(block([1.5] * 60, isolated=0.79))).kind is Kind.INSTRUMENT
-    assert only(episodes(block([1.5] * 60, isolated=0.8))).kind is Kind.PROCESS
+def test_a_lone_row_is_one_that_falls_below_the_lone_line_without_its_tag() -> None:
+    policy = EpisodePolicy(lone_line=0.8)
+    assert only(episodes(block([1.5] * 60, isolated=0.79), policy)).kind is Kind.INSTRUMENT
+    assert only(episodes(block([1.5] * 60, isolated=0.8), policy)).kind is Kind.PROCESS
 
 
 def test_what_lasts_is_told_even_if_it_never_fills_the_rows() -> None:

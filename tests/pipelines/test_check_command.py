@@ -194,7 +194,7 @@ def test_missing_net_libraries_are_a_warning(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_files_that_shall_be_read_are_tried(tmp_path: Path) -> None:
     file = tmp_path / "pump.csv"
-    file.write_text("timestamp;x\n2026-11-21T01:02:03Z;1,5\n")
+    file.write_text("timestamp;x\n2026-11-21T01:02:03Z;1,5\n2026-11-21T01:02:13Z;1,6\n")
     assert "separator semicolon, decimal comma" in _check("--data", str(file)).findings["data files"]["found"]
     file.write_text("timestamp;x\n2026-11-21 01:02:03;1,5\n")
     result = _check("--data", str(tmp_path))

@@ -160,7 +160,7 @@ def test_a_date_and_a_clock_in_two_columns_are_one_time(tmp_path: Path) -> None:
 
 def test_naive_times_are_refused_with_the_mend(tmp_path: Path) -> None:
     for time in ("2026-11-21 01:02:03", "21.11.2026 01:02", "20261121010203"):
-        assert "has no zone; give the zone the clock showed, for example timezone='Europe/Berlin'" in _refusal(
+        assert "has no zone; give the zone the clock showed, for example --timezone Europe/Berlin" in _refusal(
             _write(tmp_path, f"time;x\n{time};1\n")
         )
 
@@ -483,8 +483,8 @@ def test_dead_tags_are_left_out_constant_ones_are_named_and_gaps_do_not_move_the
     (asset,) = found.plant.assets
     assert asset.signals == ("a", "b")
     assert asset.tick == SECOND
-    assert any("c hold no number" in note for note in found.notes)
-    assert any("b never change" in note for note in found.notes)
+    assert any("c without a single number" in note for note in found.notes)
+    assert any("b always at one value" in note for note in found.notes)
 
 
 def test_tags_that_come_one_after_the_other_have_the_tick_of_each(tmp_path: Path) -> None:
