@@ -55,7 +55,7 @@ def number(value: float) -> str:
     """A number with three significant digits, never in exponents.
 
     >>> number(1234.5), number(0.01234), number(0.0)
-    ('1235', '0.0123', '0')
+    ('1234', '0.0123', '0')
     """
     if not math.isfinite(value):
         return "–"
