@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -31,6 +32,7 @@ class FitClient:
     def submit(self, job: Job) -> None:
         """Begin `job`; nothing else may be under way."""
         if self._process is None or self._process.poll() is not None:
+            self.close()
             self._start()
         assert self._process is not None
         assert self._process.stdin is not None
@@ -53,9 +55,12 @@ class FitClient:
     def close(self) -> None:
         """End the process at once, job or not: what was half made can never serve."""
         process, self._process = self._process, None
-        if process is not None and process.poll() is None:
+        if process is not None:
             process.kill()
             process.wait()
+            assert process.stdin is not None
+            with contextlib.suppress(OSError):  # a job it never read
+                process.stdin.close()
         self.job = None
 
     def rest(self) -> None:
@@ -82,11 +87,12 @@ class FitClient:
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            try:
-                self._words.put(msgspec.json.decode(line, type=Word))
-            except msgspec.MsgspecError:
-                continue  # a library that prints to standard output
+        with process.stdout as lines:
+            for line in lines:
+                try:
+                    self._words.put(msgspec.json.decode(line, type=Word))
+                except msgspec.MsgspecError:
+                    continue  # a library that prints to standard output
         code = process.wait()
         job = self.job
         if process is self._process and job is not None:
