@@ -26,24 +26,25 @@ MOST = 20_000
 
 
 def cross_fit_window_pca(
-    training: TrainingSet, scaler: Scaler, sensors: SensorLimits, length: int, explained: float
+    training: TrainingSet, scaler: Scaler, sensors: SensorLimits, length: int, explained: float, most: int = MOST
 ) -> tuple[WindowPca, dict[str, Float[np.ndarray, " _row"]]]:
     """A window-PCA fitted on all normal rows, and the raw scores that unseen rows get, by asset.
 
+    `most`: windows a model is fitted on, at most; as many of each block are scored.
     Raises TooFewRowsError if fewer than `FEWEST` windows are wholly normal.
     """
-    enough(training.windows(scaler, sensors, length, MOST), training)
+    enough(training.windows(scaler, sensors, length, most), training)
     rounds: list[tuple[WindowPca, TrainingWindows]] = []
     for fit, held_back in training.folds(_folds(training, length)):
-        left_out = held_back.windows(scaler, sensors, length)
-        if len(left_out.assets) and len((rows := fit.windows(scaler, sensors, SPAN, MOST)).assets):
+        left_out = held_back.windows(scaler, sensors, length, most)
+        if len(left_out.assets) and len((rows := fit.windows(scaler, sensors, SPAN, most)).assets):
             rounds.append((fit_window_pca_model(rows.values, rows.mask, length, explained), left_out))
     if not rounds:
         raise TooFewRowsError(f"Normal rows of group {training.group} lie in one short stretch. Wait for more.")
     seen = np.concatenate([left_out.mask[:, SPAN - 1 :] for _, left_out in rounds])
     whitening = fit_whitening(np.concatenate([_residual(*each) for each in rounds]), seen)
     raws = [raw_by_asset(model.whitened(whitening), left_out) for model, left_out in rounds]
-    every = training.windows(scaler, sensors, SPAN, MOST)
+    every = training.windows(scaler, sensors, SPAN, most)
     return fit_window_pca_model(every.values, every.mask, length, explained).whitened(whitening), _joined(raws)
 
 

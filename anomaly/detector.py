@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from anomaly.blocks import rows as rows_of
-from anomaly.cross_fit import cross_fit_window_pca, enough, raw_by_asset
+from anomaly.cross_fit import MOST, cross_fit_window_pca, enough, raw_by_asset
 from anomaly.domain import Asset, Rung, Samples, Scores, State, Tag, Windows
 from anomaly.scaling import Scaler, fit_scaler
 from anomaly.scorers import Raw, Scorer, rolling_z, rules, score_in_batches, window_pca
@@ -194,13 +194,16 @@ def fit_window_pca(
     budget_per_week: float = 1.0,
     length: int = window_pca.LENGTH,
     explained: float = window_pca.EXPLAINED,
+    most: int = MOST,
 ) -> Detector:
     """Rung 2: the linear model of the group, cross-fitted: errors and alert line come from rows left out of the fit.
+
+    `most`: windows a model is fitted on, at most; fewer are quicker.
 
     Raises TooFewRowsError if too few windows are wholly normal.
     """
     limits, scaler = fit_limits(training.samples, tags_info, training.keep), _fit_scaler(training)
-    scorer, raws = cross_fit_window_pca(training, scaler, limits, length, explained)
+    scorer, raws = cross_fit_window_pca(training, scaler, limits, length, explained, most)
     return _detector(training, version, scaler, scorer, limits, fit_threshold(raws, budget_per_week, training.tick))
 
 

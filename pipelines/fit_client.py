@@ -14,7 +14,7 @@ import msgspec
 
 from pipelines.fit_process import Job, Word
 
-_NICENESS = 10
+_NICENESS = 5
 """Scoring goes first."""
 
 

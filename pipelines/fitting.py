@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from anomaly.cross_fit import MOST
 from anomaly.detector import Detector, fit_rolling_z, fit_window_pca
 from anomaly.domain import Rung, Tag
 from anomaly.errors import ConfigurationError, StorageError, StorageFull, StorageLocked
@@ -42,6 +43,7 @@ def fit_version(
     now: int,
     workdir: Path,
     spec: TrainingSpec | None = None,
+    most: int = MOST,
     budget_per_week: float = 1.0,
     source: str = "",
     actor: str = "",
@@ -49,12 +51,13 @@ def fit_version(
 ) -> Fitted:
     """Fit a detector of that rung, store it and make it the challenger of its group.
 
-    `now` (ns) goes into the version's name; `source` and `actor` into its card. Killed at any moment it leaves nothing
+    `spec`: of a net; `most`: windows a window-PCA is fitted on. `now` (ns) goes into the version's name; `source` and
+    `actor` into its card. Killed at any moment it leaves nothing
     that could serve; the same call again goes on from the net's checkpoint in `workdir`, which is emptied at the end.
     Raises TooFewRowsError, ModelRefused, StorageError, ConfigurationError for rung `rules`.
     """
     with _only_one(workdir, cleaned.training.group) as work:
-        fitted = _fit(cleaned, tags, rung, work, spec, budget_per_week, on_progress)
+        fitted = _fit(cleaned, tags, rung, work, spec, most, budget_per_week, on_progress)
         card = replace(fitted.card, labels={"source": source, "actor": actor})
         version = registry.add(fitted.detector, card, now=now, files=fitted.files)
         registry.set_alias(cleaned.training.group, "challenger", version)
@@ -76,6 +79,7 @@ def _fit(
     rung: Rung,
     work: Path,
     spec: TrainingSpec | None,
+    most: int,
     budget_per_week: float,
     on_progress: OnProgress,
 ) -> _Made:
@@ -92,7 +96,7 @@ def _fit(
             left_out=cleaned.left_out,
         )
         return _Made(trained.detector, trained.card, trained.files)
-    detector, card = _fit_plain(cleaned, tags, rung, budget_per_week)
+    detector, card = _fit_plain(cleaned, tags, rung, most, budget_per_week)
     on_progress(Progress("done", 1.0))
     return _Made(detector, card, None)
 
@@ -119,12 +123,12 @@ def _only_one(workdir: Path, group: str) -> Iterator[Path]:
 
 
 def _fit_plain(
-    cleaned: CleanedSet, tags: Sequence[Tag], rung: Rung, budget_per_week: float
+    cleaned: CleanedSet, tags: Sequence[Tag], rung: Rung, most: int, budget_per_week: float
 ) -> tuple[Detector, ModelCard]:
     """A detector that needs no net, and its card."""
     training = cleaned.training
     if rung is Rung.WINDOW_PCA:
-        detector = fit_window_pca(training, tags, UNNAMED, budget_per_week)
+        detector = fit_window_pca(training, tags, UNNAMED, budget_per_week, most=most)
     elif rung is Rung.ROLLING_Z:
         detector = fit_rolling_z(training, tags, UNNAMED, budget_per_week)
     else:
