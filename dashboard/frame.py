@@ -82,6 +82,9 @@ def now(here: World) -> Moment:
     zone = str(tz).rsplit("/", 1)[-1].replace("_", " ")
     with st.container(key="clock"):
         st.caption(f"{wording.escape(here.plant.name)} · {wording.clock(at.now, tz)} {zone}{speed}")
+        if at.note and at.newest:
+            newest = wording.clock(at.newest, tz, here.wall())
+            st.caption(f"{at.note.capitalize()}; newest reading {wording.escape(newest)}")
     if at.stale:
         with st.container(key="stale"):
             age = f" The newest reading is from {wording.clock(at.newest, tz, at.now)}." if at.newest else ""

@@ -59,6 +59,8 @@ class Moment:
     stale: str
     patience: int
     """Age (ns of plant time) above which data of a machine count as missing."""
+    note: str = ""
+    """What to know about where the readings come from, though nothing is wrong."""
 
 
 def moment(reader: HistorianReader, plant: Plant, wall: int) -> Moment:
@@ -74,6 +76,9 @@ def moment(reader: HistorianReader, plant: Plant, wall: int) -> Moment:
         )
     age = wall - int(_figure(heartbeat, "wall", float(heartbeat.time)))
     live = age <= SILENT_WALL
+    files = heartbeat.status.get("files")
+    if files is not None:
+        return _of_files(str(files), newest, wall, live, speed, patience)
     now = heartbeat.time + int(max(0, age) * speed) if live else heartbeat.time
     stale = ""
     if not live:
@@ -81,6 +86,13 @@ def moment(reader: HistorianReader, plant: Plant, wall: int) -> Moment:
     elif newest is not None and now - newest > patience:
         stale = "the data source runs, but no new readings arrive"
     return Moment(now, newest, live, speed, stale, patience)
+
+
+def _of_files(files: str, newest: int | None, wall: int, live: bool, speed: float, patience: int) -> Moment:
+    """Files of any age are read: the plant's time is that of their newest reading, and their end is no alarm."""
+    stale = "" if live else "plantwatch, which read them from files, has stopped"
+    note = "files are being read" if files == "being read" else "all files are read"
+    return Moment(wall if newest is None else newest, newest, live, speed, stale, patience, note if live else "")
 
 
 def _figure(heartbeat: Heartbeat | None, name: str, default: float) -> float:

@@ -19,6 +19,7 @@ from anomaly.domain import Plant
 from anomaly.errors import ConfigurationError, PlantwatchError, StorageError, StorageFull
 from pipelines import wiring
 from pipelines.discovery import discover_plant
+from pipelines.run_source import described, other_plant, zone_of_files
 from pipelines.settings import Settings
 from pipelines.sources.folder import Folder
 
@@ -68,7 +69,7 @@ def check_all(
         ("dashboard port", lambda: port(settings)),
     )
     if data is not None:
-        yield from _looks(("data files", lambda: files(data, settings.timezone)))
+        yield from _looks(("data files", lambda: files(data, settings)))
 
 
 def _looks(*looks: tuple[str, Callable[[], Finding]]) -> Iterator[Finding]:
@@ -196,13 +197,15 @@ def port(settings: Settings) -> Finding:
     return Finding("dashboard port", Status.OK, f"{host}:{number} is free")
 
 
-def files(data: Path, timezone: str | None) -> Finding:
+def files(data: Path, settings: Settings) -> Finding:
     """Files that shall be read are understood, each to its end, and a plant follows from them."""
-    source = Folder(data, timezone=timezone)
+    known = described(settings, data)
+    source = Folder(data, timezone=zone_of_files(settings, known))
     found = discover_plant(source.blocks())
     assets = found.plant.assets
     count, signals = len(source.reports), sum(len(asset.signals) for asset in assets)
-    notes = (*source.notes(), *found.notes)
+    differing = other_plant(settings, data, known) if known else ""
+    notes = (*filter(None, [differing]), *source.notes(), *found.notes)
     ways = dict.fromkeys(report.dialect for report in source.reports if report.dialect)
     told = [f"{count} files ({'; '.join(ways)}), {len(assets)} assets, {signals} signals"]
     told += notes[:_NOTES]

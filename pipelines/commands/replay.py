@@ -28,6 +28,7 @@ from pipelines.discovery import discover_plant
 from pipelines.plant_file import load_plant
 from pipelines.replaying import Replayed, by_asset
 from pipelines.replaying import replay as run_replay
+from pipelines.run_source import zone_of_files
 from pipelines.rungs import MODELS, SAME_AS
 from pipelines.settings import Settings
 from pipelines.sources.folder import Folder
@@ -49,9 +50,9 @@ def replay(
     """Learn from the first rows of each machine, score the rest as if it came live, write scores and alerts."""
     if model not in MODELS:
         raise ConfigurationError(f"no model {model!r}{did_you_mean(model, MODELS)}")
-    settings = Settings(config=config)
+    settings = Settings(config=config, timezone=timezone)
     console = Console(stderr=True)
-    plant, readings = _read(data, timezone or settings.timezone, console)
+    plant, readings = _read(data, settings, console)
     with storage_errors(out):
         _prepare(out, force)
     policy = AlertPolicy(episodes=settings.episode_policy(), plant=plant)
@@ -73,11 +74,11 @@ def replay(
         typer.echo(line)
 
 
-def _read(data: Path, timezone: str | None, console: Console) -> tuple[Plant, dict[str, Readings]]:
+def _read(data: Path, settings: Settings, console: Console) -> tuple[Plant, dict[str, Readings]]:
     """The plant file beside the data, else what the files show; and the readings of its machines."""
     beside = data / wiring.PLANT_FILE
     described = load_plant(beside) if beside.is_file() else None
-    folder = Folder(data, timezone=timezone or (described.timezone if described else None))
+    folder = Folder(data, timezone=zone_of_files(settings, described))
     blocks = list(folder.blocks())
     notes = list(folder.notes())
     if described is None or not {block.asset for block in blocks} & {asset.path for asset in described.assets}:

@@ -11,18 +11,15 @@ from typing import Annotated
 
 import typer
 
-from anomaly.domain import Plant
 from anomaly.errors import DataError
 from pipelines import run_report, wiring
 from pipelines.adapters.system_clock import SystemClock
 from pipelines.demo_log import quiet_logs
-from pipelines.discovery import discover_plant
 from pipelines.folder_feed import FolderFeed
-from pipelines.plant_file import load_plant
 from pipelines.ports import Log, Partition
+from pipelines.run_source import Source, open_source
 from pipelines.running import Running, running, serve_metrics, stopping_on_signals, with_dashboard
 from pipelines.settings import Settings
-from pipelines.sources.folder import Folder
 
 POSITION_FILE = "source.json"
 
@@ -46,14 +43,15 @@ def run(
     settings = Settings(config=config, data_dir=data_dir, plant=plant, timezone=timezone)
     wiring.data_file(settings, "")
     quiet_logs(settings.data_dir / "services.log", settings.log_level)
-    folder = None if data is None else Folder(data, timezone=settings.timezone)
-    described = _plant(settings, folder)
-    clock, fed = SystemClock(), threading.Event()
+    described, folder = open_source(settings, data, _say)
+    clock, source = SystemClock(), Source(described, files=folder is not None, speed=speed)
     if folder is None:
-        fed.set()
+        source.read.set()
     serve_metrics(metrics_port)
     with ExitStack() as stack:
-        system = stack.enter_context(running(settings, described, clock, _say, ready=fed.is_set, train=train))
+        beat = {"plant": source.status}
+        opened = running(settings, described, clock, _say, ready=source.ready, extra=beat, train=train)
+        system = stack.enter_context(opened)
         embedded, before = system.embedded, run_report.dead_letters_end(system.log)
         stack.enter_context(stopping_on_signals(embedded.stopping.set))
         if page:
@@ -61,17 +59,19 @@ def run(
         _say(f"watching {len(described.assets)} machines; stored in {settings.data_dir}; Ctrl-C stops")
         if folder is not None:
             feed = FolderFeed(folder, settings.data_dir / POSITION_FILE, speed, clock)
-            embedded.spawn("feed", lambda: _feed(feed, system.log, embedded.stopping, fed))
+            if train and not source.ready():
+                _say("reading the files; models are learned once all are read (with --speed: while they are replayed)")
+            embedded.spawn("feed", lambda: _feed(feed, system.log, embedded.stopping, source.read))
         while not embedded.stopping.wait(0.2):
-            if once and fed.is_set() and embedded.drained():
+            if once and source.read.is_set() and embedded.drained():
                 break
-        _close(system, before)
+        _close(system, before, len(described.assets))
 
 
-def _close(system: Running, before: Mapping[Partition, int]) -> None:
+def _close(system: Running, before: Mapping[Partition, int], machines: int) -> None:
     """Say what became of it all. Raises DataError if readings came and every one was refused."""
     counts = system.embedded.score.counts()
-    for line in run_report.closing_words(system.log, system.historian, counts, before):
+    for line in run_report.closing_words(system.log, system.historian, counts, before, machines):
         _say(line)
     if counts["dead_lettered"] and counts["dead_lettered"] == counts["acknowledged"]:
         raise DataError("not one reading could be used; the lines above say why; mend the data and start again")
@@ -80,21 +80,6 @@ def _close(system: Running, before: Mapping[Partition, int]) -> None:
 def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
-
-
-def _plant(settings: Settings, folder: Folder | None) -> Plant:
-    """The plant file if there is one, else what the files show."""
-    if folder is None or settings.plant is not None or (settings.data_dir / wiring.PLANT_FILE).is_file():
-        return wiring.open_plant(settings)
-    beside = folder.path / wiring.PLANT_FILE
-    if beside.is_file():
-        return load_plant(beside)
-    found = discover_plant(
-        folder.blocks(), name=folder.path.resolve().name, timezone=settings.timezone or "UTC", units=folder.units()
-    )
-    for note in (*folder.notes(), *found.notes):
-        _say(f"note: {note}")
-    return found.plant
 
 
 def _feed(feed: FolderFeed, log: Log, stop: threading.Event, fed: threading.Event) -> None:

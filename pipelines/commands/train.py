@@ -25,6 +25,7 @@ from pipelines.commands.model_options import Actor, card_json, figure, name_of
 from pipelines.discovery import discover_plant
 from pipelines.fitting import Fitted, fit_version
 from pipelines.plant_file import load_plant
+from pipelines.run_source import zone_of_files
 from pipelines.settings import Settings
 from pipelines.sources.folder import Folder
 from pipelines.spans import point
@@ -123,7 +124,7 @@ def _files(
     """The plant file of the data folder or of the settings, else what the files show; and sets of the files."""
     beside = data / wiring.PLANT_FILE
     described = load_plant(beside) if beside.is_file() else stored_plant(settings)
-    folder = Folder(data, timezone=settings.timezone or (described.timezone if described else None))
+    folder = Folder(data, timezone=zone_of_files(settings, described))
     blocks = list(folder.blocks())
     notes = list(folder.notes())
     if described is None or not {block.asset for block in blocks} & {asset.path for asset in described.assets}:

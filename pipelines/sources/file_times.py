@@ -154,7 +154,7 @@ def _localized(
             shown = times[0].isoformat() if texts is None else texts.iloc[0]
             raise DataError(
                 f"{where}: time {shown!r} at line {lines[0]} has no zone; give the zone the clock showed, "
-                "for example --timezone Europe/Berlin (or UTC), or `timezone` in the settings"
+                "for example --timezone Europe/Berlin (or UTC), or `timezone` in the plant file or the settings"
             )
         times = _in_zone(times, zone)
     try:

@@ -101,6 +101,19 @@ def test_a_fast_plant_is_not_called_stale_for_less_than_the_wall_patience(stage:
     assert moment(stage.historian, stage.plant, WALL).stale == ""
 
 
+def test_files_of_old_readings_are_no_alarm_and_their_newest_reading_is_now(stage: Any) -> None:
+    much_later = END + 10**6 * TICK
+    stage.historian.heartbeat("plant", much_later, {"wall": WALL, "speed": 1.0, "files": "being read"})
+    at = moment(stage.historian, stage.plant, WALL)
+    assert (at.now, at.stale, at.note) == (at.newest, "", "files are being read")
+    stage.historian.heartbeat("plant", much_later, {"wall": WALL, "speed": 1.0, "files": "all read"})
+    at = moment(stage.historian, stage.plant, WALL + 10 * SECOND)
+    assert (at.now, at.stale, at.note) == (at.newest, "", "all files are read")
+    at = moment(stage.historian, stage.plant, WALL + 16 * SECOND)
+    assert (at.now, at.note) == (at.newest, "")
+    assert "stopped" in at.stale
+
+
 @pytest.mark.parametrize("bad", ["fast", float("nan")])
 def test_a_heartbeat_with_nonsense_harms_nothing(stage: Any, bad: str | float) -> None:
     stage.historian.heartbeat("plant", END, {"wall": WALL, "speed": bad})
