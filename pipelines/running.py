@@ -16,6 +16,7 @@ from pipelines import metrics, wiring
 from pipelines.alert_state import AlertPolicy
 from pipelines.embedded import Embedded, Status
 from pipelines.fit_client import FitClient
+from pipelines.only_one import only_one
 from pipelines.plant_file import write_plant
 from pipelines.ports import Clock, Historian, Log
 from pipelines.settings import Settings
@@ -50,8 +51,9 @@ def running(
     `train` False: nothing is learned here, and commands about models wait for a process that does.
     `plant` is written to the data folder, where the dashboard and the trainer read it. Raises what ended a service.
     """
-    write_plant(plant, wiring.data_file(settings, wiring.PLANT_FILE))
     with ExitStack() as stack:
+        stack.enter_context(only_one(wiring.data_file(settings, wiring.PLANT_FILE).parent))
+        write_plant(plant, settings.data_dir / wiring.PLANT_FILE)
         log = wiring.open_log(settings, clock)
         stack.callback(log.close)
         historian = wiring.open_historian(settings)
