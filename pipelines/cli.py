@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "alerts": _Command("pipelines.commands.alerts", "app", "What is wrong now, and what people do about it."),
     "train": _Command("pipelines.commands.train", "train", "Learn a new version and make it the challenger."),
     "models": _Command("pipelines.commands.models", "app", "Versions: list, compare, promote, roll back."),
+    "dead-letters": _Command("pipelines.commands.dead_letters", "app", "What could not be read: list, send again."),
     "evaluate": _Command("pipelines.commands.evaluate", "evaluate", "Measure detectors on a data set, honestly."),
     "replay": _Command("pipelines.commands.replay", "replay", "Train on the first rows of files, judge the rest."),
     "simulate": _Command("pipelines.commands.simulate", "simulate", "Write a simulated plant's readings and truth."),

@@ -119,7 +119,10 @@ def _dead_letters(here: World, at: Moment) -> None:
         for record in records
     ]
     st.table(rows, border="horizontal", hide_index=True)
-    st.caption("Look at them with `plantwatch dead-letters list`; they keep their original bytes.")
+    st.caption(
+        "Look at them with `plantwatch dead-letters list`; they keep their original bytes. Once the cause is mended, "
+        "`plantwatch dead-letters replay` sends them again."
+    )
 
 
 def newest_dead_letters(here: World) -> list[Record]:
