@@ -57,6 +57,11 @@ def free_port(host: str, wanted: int | None) -> int:
     raise ConfigurationError(message)
 
 
+def named_port(settings: Settings) -> int | None:
+    """The port that a flag, the settings file or the environment names; None where it is only the default."""
+    return settings.dashboard_port if "dashboard_port" in settings.model_fields_set else None
+
+
 def _refused(host: str, port: int) -> str:
     """Why the port cannot be listened on; empty if it can."""
     try:

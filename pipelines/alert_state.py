@@ -61,8 +61,15 @@ class AlertPolicy:
             step = (anomaly.peak >= self.medium_peak) + (anomaly.peak >= self.high_peak)
         elif anomaly.kind is Kind.DATA_LOSS or anomaly.cause == instrument(CLOCK):
             step = 1
-        path = anomaly.asset + "/"
-        return _STEPS[min(2, step + any(path.startswith(place.rstrip("/") + "/") for place in self.critical))]
+        return _STEPS[min(2, step + self.is_critical(anomaly.asset))]
+
+    def is_critical(self, asset: str) -> bool:
+        """Whether the asset's path is one of `critical`, or below one.
+
+        >>> [AlertPolicy(critical=("s1/l1",)).is_critical(path) for path in ("s1/l1", "s1/l1/pump", "s1/l10/pump")]
+        [True, True, False]
+        """
+        return any(f"{asset}/".startswith(place.rstrip("/") + "/") for place in self.critical)
 
     def asset(self, path: str) -> Asset | None:
         """The plant file's description of an asset, if there is one."""

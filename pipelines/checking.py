@@ -67,6 +67,7 @@ def check_all(
         ("historian", lambda: historian(settings)),
         ("models", lambda: models(settings)),
         ("dashboard port", lambda: port(settings)),
+        *([("notify urls", lambda: notify_urls(settings))] if settings.notify_urls else []),
     )
     if data is not None:
         yield from _looks(("data files", lambda: files(data, settings)))
@@ -195,6 +196,12 @@ def port(settings: Settings) -> Finding:
             ) from error
         return Finding("dashboard port", Status.WARNING, f"{what}; another port will be chosen")
     return Finding("dashboard port", Status.OK, f"{host}:{number} is free")
+
+
+def notify_urls(settings: Settings) -> Finding:
+    """Every notification address is understood; nothing is sent."""
+    names = [notifier.name for notifier in wiring.open_apprise(settings)]
+    return Finding("notify urls", Status.OK, f"understood: {', '.join(names)}")
 
 
 def files(data: Path, settings: Settings) -> Finding:

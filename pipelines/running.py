@@ -52,7 +52,7 @@ def running(
     `plant` is written to the data folder, where the dashboard and the trainer read it. Raises what ended a service.
     """
     with ExitStack() as stack:
-        stack.enter_context(only_one(wiring.data_file(settings, wiring.PLANT_FILE).parent))
+        held = stack.enter_context(only_one(wiring.data_file(settings, wiring.PLANT_FILE).parent))
         write_plant(plant, settings.data_dir / wiring.PLANT_FILE)
         log = wiring.open_log(settings, clock)
         stack.callback(log.close)
@@ -61,27 +61,32 @@ def running(
         registry = wiring.open_registry(settings)
         fits = FitClient(settings.data_dir, partitions=settings.partitions)
         stack.callback(fits.close)
+        for place in settings.critical_assets:
+            if not any(AlertPolicy(critical=(place,)).is_critical(asset.path) for asset in plant.assets):
+                say(f"warning: critical_assets names {place!r}, and no machine of the plant is there")
         embedded = Embedded(
             log=log,
             historian=historian,
             registry=registry,
             plant=plant,
             clock=clock,
-            alerts=AlertPolicy(episodes=settings.episode_policy()),
+            alerts=AlertPolicy(episodes=settings.episode_policy(), critical=settings.critical_assets),
             notifiers=wiring.open_notifiers(settings, say, settings.timezone or plant.timezone),
             trainer=TrainWorker(log, historian, registry, plant, clock, fits, ready=ready) if train else None,
             extra=extra,
         )
         embedded.start()
+        embedded.spawn("folder", lambda: held.watch(embedded.stopping))
         stack.callback(embedded.stop)
         yield Running(log, historian, registry, embedded)
 
 
 @contextmanager
 def with_dashboard(settings: Settings, say: Callable[[str], None], port: int | None) -> Iterator[str]:
-    """The dashboard beside the services; yields its address once it answers, or nothing if it does not start."""
-    chosen = launch.free_port(settings.dashboard_host, port)
-    if port is None and chosen != launch.DEFAULT_PORT:
+    """The dashboard beside the services, on `port`, else on that of the settings, else a free one; yields its address."""
+    asked = port if port is not None else launch.named_port(settings)
+    chosen = launch.free_port(settings.dashboard_host, asked)
+    if asked is None and chosen != launch.DEFAULT_PORT:
         say(f"port {launch.DEFAULT_PORT} is taken: the dashboard is on {chosen}")
     output = settings.data_dir / DASHBOARD_OUTPUT
     process = launch.start(settings, chosen, output)

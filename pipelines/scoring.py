@@ -110,7 +110,7 @@ class ScoreWorker:
     def _asset(self, readings: Readings) -> Asset:
         asset = self._assets.get(readings.asset)
         if asset is None:
-            message = f"asset {readings.asset!r} is not in the plant file; add it there, then plantwatch dead-letters replay"
+            message = f"asset {readings.asset!r} is not in the plant file; add it, then plantwatch dead-letters replay"
             raise DecodeError("unknown_asset", message)
         return asset
 

@@ -6,13 +6,15 @@ told at once, each with its source, what came, what was expected and, for an unk
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
@@ -66,6 +68,10 @@ class Settings(BaseSettings):
     """Key of the signature (HMAC-SHA256) on webhooks, at least 16 characters."""
     webhook_secret_file: Path | None = None
     """File that holds it, instead."""
+    notify_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Apprise URLs (mail, Teams, MQTT …) told of each transition; in a variable or secret file apart by blanks."""
+    critical_assets: Annotated[tuple[str, ...], NoDecode] = ()
+    """Paths of machines, lines or areas whose alerts are one step more urgent; in a variable apart by commas."""
     alert_rows: int = Field(6, ge=1)
     """So many rows over the line, of the last `alert_of_rows`, raise a process alert."""
     alert_of_rows: int = Field(10, ge=1)
@@ -133,6 +139,20 @@ class Settings(BaseSettings):
             if len(text) < 16 or text.lower() in _WEAK:
                 raise ValueError(f"a secret needs at least 16 characters, this one has {len(text)}")
         return secret
+
+    @field_validator("notify_urls", "critical_assets", mode="before")
+    @classmethod
+    def _listed(cls, given: Any, about: ValidationInfo) -> Any:
+        """A text from a variable or a secret file as a list: JSON, or apart by blanks (URLs) or commas (paths)."""
+        if not isinstance(given, str):
+            return given
+        if given.lstrip().startswith("["):
+            try:
+                return json.loads(given)
+            except ValueError as error:
+                raise ValueError("begins like a JSON list and is none") from error
+        parts = given.split() if about.field_name == "notify_urls" else given.split(",")
+        return [part.strip() for part in parts if part.strip()]
 
     @field_validator("timezone")
     @classmethod

@@ -19,6 +19,8 @@ SECRETS_DIR: Final = PREFIX + "SECRETS_DIR"
 """Folder of secret files, one a setting (`plantwatch_webhook_secret`); without it /run/secrets, if there is one."""
 _OTHERS: Final = frozenset({CONFIG, SECRETS_DIR, PREFIX + "PYTHON", PREFIX + "DATASETS", PREFIX + "TEST_SERVERS"})
 """Variables that steer the scripts and tests, not the program."""
+_PRIVATE: Final = frozenset({"notify_urls"})
+"""Settings that may hold a password, and are not repeated in messages."""
 
 
 def known_timezone(name: str) -> str:
@@ -90,7 +92,7 @@ def tell(problem: Mapping[str, Any], flags: Mapping[str, Any], from_file: Mappin
     if not problem["loc"]:
         return said
     name = str(problem["loc"][0])
-    came = "" if "secret" in name else f" = {problem['input']!r}"
+    came = "" if "secret" in name or name in _PRIVATE else f" = {problem['input']!r}"
     return f"{_source(name, flags, from_file, path)}: {name}{came}: {said}"
 
 

@@ -74,7 +74,23 @@ def open_notifiers(settings: Settings, say: Callable[[str], None], timezone: str
     if settings.webhook_url is not None:
         secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
         notifiers.append(WebhookNotifier(str(settings.webhook_url), secret))
-    return tuple(notifiers)
+    return (*notifiers, *open_apprise(settings))
+
+
+def open_apprise(settings: Settings) -> tuple[Notifier, ...]:
+    """One notifier a URL of `notify_urls`, named by its scheme. Raises ConfigurationError that repeats no URL."""
+    if not settings.notify_urls:
+        return ()
+    from pipelines.adapters.apprise_notifier import AppriseNotifier  # noqa: PLC0415  # slow to import
+
+    found: dict[str, Notifier] = {}
+    for url in settings.notify_urls:
+        text = url.get_secret_value()
+        scheme = text.split(":", 1)[0] if "://" in text else "apprise"
+        count = sum(name.split("-")[0] == scheme for name in found)
+        name = f"{scheme}-{count + 1}" if count else scheme
+        found[name] = AppriseNotifier(text, name=name)
+    return tuple(found.values())
 
 
 def data_file(settings: Settings, name: str) -> Path:

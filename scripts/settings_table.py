@@ -39,7 +39,7 @@ def descriptions() -> dict[str, str]:
 def _default(name: str, value: Any) -> str:
     if name == "data_dir":
         return "`~/.local/share/plantwatch`"
-    return "–" if value is None else f"`{value}`"
+    return "–" if value in (None, ()) else f"`{value}`"
 
 
 def table() -> str:

@@ -30,9 +30,9 @@ class AppriseNotifier:
         self.name = name
         self._service = apprise.Apprise()
         if not self._service.add(url):
-            scheme = url.split(":", 1)[0]
+            scheme = f"{url.split('://', 1)[0]}://…" if "://" in url else "(without a scheme)"
             raise ConfigurationError(
-                f"notification address {scheme}://… is not understood; expected an Apprise URL with all its parts, "
+                f"notification address {scheme} is not understood; expected an Apprise URL with all its parts, "
                 "such as mailtos://user:password@example.org"
             )
 

@@ -37,7 +37,7 @@ class Preview(NamedTuple):
     """What a rule would have raised. `watched`: known rows times the tick, ns, over all assets."""
 
     alerts: tuple[Alert, ...]
-    """Each in its last state, in order of asset and raising."""
+    """Each in its last state, in order of raising."""
     rows: int
     watched: int
 
@@ -73,7 +73,9 @@ def preview(
     if not assets:
         raise ConfigurationError(f"no scores are stored{f' for {asset}' if asset else ''} in {settings.data_dir}")
     found, now = (
-        run_rule(historian, assets, start, end, AlertPolicy(episodes=policy, plant=plant))
+        run_rule(
+            historian, assets, start, end, AlertPolicy(episodes=policy, critical=settings.critical_assets, plant=plant)
+        )
         for policy in (rule, in_force)
     )
     if as_json:
@@ -121,7 +123,8 @@ def run_rule(historian: HistorianReader, assets: list[str], start: int, end: int
                 last |= {event.alert.id: event.alert for event in events}
                 known_rows += len(scores)
                 watched += _length(scores)
-    return Preview(tuple(last.values()), known_rows, watched)
+    found = sorted(last.values(), key=lambda alert: (alert.raised_at, alert.anomaly.asset))
+    return Preview(tuple(found), known_rows, watched)
 
 
 def _blocks(historian: HistorianReader, asset: str, start: int, end: int) -> Iterator[Scores]:

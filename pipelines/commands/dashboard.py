@@ -23,7 +23,7 @@ def dashboard(
 ) -> None:
     """Show the pages until Ctrl-C. Needs no running services: it then shows what is stored, and says it is stale."""
     settings = Settings(config=config, data_dir=data_dir, dashboard_host=host, dashboard_port=port)
-    asked = port if port is not None else _named_port(settings)
+    asked = port if port is not None else launch.named_port(settings)
     chosen = launch.free_port(settings.dashboard_host, asked)
     if asked is None and chosen != launch.DEFAULT_PORT:
         typer.echo(f"Port {launch.DEFAULT_PORT} is taken; using {chosen}.", err=True)
@@ -38,11 +38,6 @@ def dashboard(
     finally:
         launch.stop(process)
         signal.signal(signal.SIGTERM, previous)
-
-
-def _named_port(settings: Settings) -> int | None:
-    """The port a settings file or the environment names; None where it is only the default."""
-    return settings.dashboard_port if "dashboard_port" in settings.model_fields_set else None
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -55,7 +55,7 @@ def replay(
     plant, readings = _read(data, settings, console)
     with storage_errors(out):
         _prepare(out, force)
-    policy = AlertPolicy(episodes=settings.episode_policy(), plant=plant)
+    policy = AlertPolicy(episodes=settings.episode_policy(), critical=settings.critical_assets, plant=plant)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[what]}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Replaying", total=1.0, what="")

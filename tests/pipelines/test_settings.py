@@ -105,3 +105,25 @@ def test_the_knobs_turn_the_alert_rule_and_nonsense_is_refused() -> None:
 def test_settings_cannot_be_changed_after_they_are_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().partitions = 2
+
+
+def test_lists_come_from_the_file_a_variable_or_a_secret_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def urls() -> list[str]:
+        return [url.get_secret_value() for url in Settings().notify_urls]
+
+    assert (urls(), Settings().critical_assets) == ([], ())
+    Path("plantwatch.toml").write_text('notify_urls = ["mqtt://a/b"]\ncritical_assets = ["s/l 1", "s/l2"]')
+    assert (urls(), Settings().critical_assets) == (["mqtt://a/b"], ("s/l 1", "s/l2"))
+    monkeypatch.setenv("PLANTWATCH_CRITICAL_ASSETS", "s/l 1, s/l3")
+    monkeypatch.setenv("PLANTWATCH_NOTIFY_URLS", '["mqtt://c/d"]')
+    assert (urls(), Settings().critical_assets) == (["mqtt://c/d"], ("s/l 1", "s/l3"))
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "plantwatch_notify_urls").write_text("mqtt://e/f\nmailtos://u:p@g\n")
+    assert urls() == ["mqtt://e/f", "mailtos://u:p@g"]
+
+
+@pytest.mark.parametrize("wrong", ["[mailtos://u:hunter2@h", 7, [["mailtos://u:hunter2@h"]], {"a": "hunter2"}])
+def test_a_wrong_list_of_urls_is_refused_without_its_secrets(wrong: object) -> None:
+    told = _refusal(notify_urls=wrong)
+    assert "notify_urls" in told
+    assert "hunter2" not in told
