@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import structlog
+from structlog.typing import EventDict, WrappedLogger
 
 from anomaly.errors import ConfigurationError
 
 
 def quiet_logs(path: Path, level: str) -> None:
-    """Append structured lines of every service to `path`, JSON, one event a line. Raises ConfigurationError."""
+    """Append structured lines of every service to `path`, JSON, one event a line; trouble is told on the console too.
+
+    Raises ConfigurationError.
+    """
     try:
         stream = path.open("a", encoding="utf-8")
     except OSError as error:
@@ -24,6 +32,7 @@ def quiet_logs(path: Path, level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _Telling(),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
@@ -31,3 +40,24 @@ def quiet_logs(path: Path, level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
+
+
+_AGAIN_S: Final = 60.0
+"""The same trouble is told again no sooner than this."""
+
+
+class _Telling:
+    """Says on the error stream why a service waits, so that nobody looks at a console where nothing happens."""
+
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self._timer = timer
+        self._told: dict[str, float] = {}
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        if event.get("event") == "session_ended" and event.get("level") == "warning":
+            text, now = f"{event.get('service')} waits and tries again: {event.get('reason')}", self._timer()
+            if now - self._told.get(text, -_AGAIN_S) >= _AGAIN_S:
+                self._told[text] = now
+                sys.stderr.write(text + "\n")
+                sys.stderr.flush()
+        return event

@@ -64,7 +64,10 @@ class FolderFeed:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(self._position)
         except OSError as error:
-            raise StorageError(f"{self._position} cannot be written ({error.strerror}); free space") from error
+            raise StorageError(
+                f"{self._position} cannot be written ({error.strerror}); expected a data folder with room that we may "
+                "write; mend that and start again: reading goes on where it stopped"
+            ) from error
 
 
 def _after(blocks: Iterable[Readings], count: int) -> Iterator[Readings]:

@@ -5,20 +5,48 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from anomaly.errors import StorageError, StorageLocked
 
-LOCK_FILE = "running.lock"
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS})
+LOCK_FILE: Final = "running.lock"
+_WATCH_S: Final = 1.0
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS})
 """What file systems without locks answer; there, nobody is refused."""
 
 
+class Held:
+    """The folder, held by this process."""
+
+    def __init__(self, folder: Path, file: IO[str]) -> None:
+        self._folder = folder
+        self._file = file
+
+    def check(self) -> None:
+        """Raises StorageError if the folder was deleted or replaced: what is written now goes nowhere."""
+        try:
+            here, there = os.fstat(self._file.fileno()), (self._folder / LOCK_FILE).stat()
+            same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+        except OSError:
+            same = False
+        if not same:
+            raise StorageError(
+                f"the data folder {self._folder} was deleted or replaced while plantwatch ran, so nothing more can be "
+                "kept; put it back (or start with an empty one), then start plantwatch again"
+            )
+
+    def watch(self, stop: threading.Event) -> None:
+        """Check once a second until `stop` is set. Raises as `check` does."""
+        while not stop.wait(_WATCH_S):
+            self.check()
+
+
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path) -> Iterator[Held]:
     """Hold the folder while inside. The system lets go of it when this process ends, however that happens.
 
     Raises StorageLocked if another process holds it, StorageError if the folder cannot be written.
@@ -33,7 +61,7 @@ def only_one(folder: Path) -> Iterator[None]:
         ) from error
     with file:
         _hold(file, folder)
-        yield
+        yield Held(folder, file)
 
 
 def _hold(file: IO[str], folder: Path) -> None:

@@ -24,19 +24,19 @@ def dead_letters_end(log: Log) -> Mapping[Partition, int]:
 
 
 def closing_words(
-    log: Log, historian: HistorianReader, counts: Mapping[str, int], before: Mapping[Partition, int]
+    log: Log, historian: HistorianReader, counts: Mapping[str, int], before: Mapping[Partition, int], machines: int
 ) -> Iterator[str]:
-    """Lines for people. `counts`: of the score service; `before`: `dead_letters_end` at the start of the run."""
+    """Lines for people. `counts`: of the score service; `before`: `dead_letters_end` at the start; `machines`:
+    how many the plant has.
+    """
     yield f"{counts.get('acknowledged', 0) - counts.get('dead_lettered', 0):,} readings taken in" + "".join(
         f"; {counts[name]:,} {words}" for name, words in _WORDS.items() if counts.get(name)
     )
     yield from _refused(log, before)
     newest = historian.latest()
-    without = [row.asset for row in newest if row.state != State.OK]
-    if newest:
-        rungs = Counter(row.rung for row in newest if row.state == State.OK)
-        by = f" ({', '.join(f'{count} by {rung}' for rung, count in sorted(rungs.items()))})" if rungs else ""
-        yield f"{len(newest) - len(without)} of {len(newest)} machines have a score now{by}"
+    rungs = Counter(row.rung for row in newest if row.state == State.OK)
+    by = f" ({', '.join(f'{count} by {rung}' for rung, count in sorted(rungs.items()))})" if rungs else ""
+    yield f"{rungs.total()} of {machines} machines have a score now{by}"
     bare = [row for row in newest if row.state == State.INSUFFICIENT_COVERAGE and row.rung == "rules"]
     if bare:
         names = ", ".join(row.asset for row in bare[:5]) + ("…" if len(bare) > 5 else "")
