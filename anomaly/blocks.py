@@ -23,6 +23,9 @@ def rows(block: Block, selection: slice | np.ndarray) -> Block:
 
 def join(blocks: Sequence[Block]) -> Block:
     """All rows of blocks that agree on tags (and asset, version, rung), in order. Raises ValueError if they do not."""
+    if not blocks:
+        message = "there is nothing to join; expected at least one block"
+        raise ValueError(message)
     first = blocks[0]
     for block in blocks:
         for name in _PER_BLOCK & {field.name for field in dataclasses.fields(first)}:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float32
 from anomaly.blocks import rows as rows_of
 from anomaly.cross_fit import MOST, cross_fit_window_pca, enough, raw_by_asset
 from anomaly.domain import Asset, Rung, Samples, Scores, State, Tag, Windows
+from anomaly.rounding import significant
 from anomaly.scaling import Scaler, fit_scaler
 from anomaly.scorers import Raw, Scorer, rolling_z, rules, score_in_batches, window_pca
 from anomaly.sensors import SensorLimits, default_limits, fit_limits
@@ -138,8 +139,7 @@ def round_digits(numbers: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*sh
     >>> round_digits(np.array([1.23456789, 0.000123456789, 0.0, -98765432.1, np.inf])).tolist()
     [1.23457, 0.000123457, 0.0, -98765400.0, nan]
     """
-    flat = [float(f"{number:.{DIGITS}g}") if abs(number) < np.inf else np.nan for number in numbers.ravel().tolist()]
-    return np.array(flat, float).reshape(numbers.shape)
+    return np.where(np.isfinite(numbers), significant(numbers, DIGITS), np.nan)
 
 
 def rules_detector(group: str, assets: Sequence[Asset], version: str = "rules") -> Detector:

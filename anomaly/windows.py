@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
+from anomaly.blocks import join
+from anomaly.blocks import rows as rows_of
 from anomaly.domain import Quality, Samples, SensorFault, State, Tag, Windows
 from anomaly.errors import DataError
 from anomaly.sensors import SensorLimits, check
 
 BEFORE = np.iinfo(np.int64).min
 """Index of a row before every row: never seen."""
-
-
-def take_rows(samples: Samples, rows: slice | Bool[np.ndarray, " row"]) -> Samples:
-    """The same samples, only those rows, in the same order. Restart flags stay as they are."""
-    return Samples(
-        asset=samples.asset,
-        tags=samples.tags,
-        times=samples.times[rows],
-        values=samples.values[rows],
-        mask=samples.mask[rows],
-        quality=samples.quality[rows],
-        restart=samples.restart[rows],
-        readings=samples.readings[rows],
-    )
-
-
-def join_samples(parts: Sequence[Samples]) -> Samples:
-    """Blocks of one asset, oldest first, as one. Fails with DataError if assets or tags differ, or none is given."""
-    if not parts or any((part.asset, part.tags) != (parts[0].asset, parts[0].tags) for part in parts):
-        raise DataError(
-            f"cannot join samples of {sorted({part.asset for part in parts})}: one asset, same tags expected"
-        )
-    return Samples(
-        asset=parts[0].asset,
-        tags=parts[0].tags,
-        times=np.concatenate([part.times for part in parts]),
-        values=np.concatenate([part.values for part in parts]),
-        mask=np.concatenate([part.mask for part in parts]),
-        quality=np.concatenate([part.quality for part in parts]),
-        restart=np.concatenate([part.restart for part in parts]),
-        readings=np.concatenate([part.readings for part in parts]),
-    )
 
 
 class WindowBuffer:
@@ -62,9 +30,9 @@ class WindowBuffer:
 
     def push(self, samples: Samples) -> tuple[Samples, int]:
         """Kept rows followed by the new ones, and the index of the first new row."""
-        together = samples if self._kept is None else join_samples([self._kept, samples])
-        kept = take_rows(together, slice(max(0, len(together) - self._memory), None))
-        self._kept = join_samples([kept])  # a copy: a view would keep the whole block alive
+        together = samples if self._kept is None else join([self._kept, samples])
+        kept = rows_of(together, slice(max(0, len(together) - self._memory), None))
+        self._kept = join([kept])  # a copy: a view would keep the whole block alive
         return together, len(together) - len(samples)
 
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from jaxtyping import Float
 
 from anomaly.domain import Quality, Readings, Rung, Scores, State
 from anomaly.errors import DecodeError
+from anomaly.rounding import significant
 from pipelines.ports import AlertEvent
 from pipelines.reasons import Reason
 
@@ -99,25 +99,6 @@ _COMMAND: Final = msgspec.json.Decoder(Command)
 _SERVING: Final = msgspec.json.Decoder(Serving)
 
 
-def significant(values: Float[np.ndarray, "*shape"], digits: int = SCORE_DIGITS) -> Float[np.ndarray, "*shape"]:
-    """Round to so many significant decimal digits, each result being the double nearest to that decimal.
-
-    An integer below 2**53 divided by a power of ten up to 1e22 is correctly rounded, so the shortest text of the result
-    has at most `digits` digits. Magnitudes below 10**(digits - 23) lose digits, then become 0. NaN and ±Inf stay.
-
-    >>> significant(np.array([0.1 + 0.2, 123456.7, -0.0, 2 / 3])).tolist()
-    [0.3, 123457.0, 0.0, 0.666667]
-    """
-    wide = np.asarray(values, dtype=np.float64)
-    finite = np.isfinite(wide) & (wide != 0.0)
-    magnitude = np.floor(np.log10(np.abs(wide), where=finite, out=np.zeros_like(wide)))
-    places = np.clip(digits - 1 - magnitude, -300, 22)
-    up, down = 10.0 ** np.maximum(places, 0.0), 10.0 ** np.maximum(-places, 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        rounded = np.rint(wide / down * up) / up * down
-    return np.asarray(np.where(finite & np.isfinite(rounded), rounded, np.where(finite, wide, wide + 0.0)))
-
-
 def encode_scores(scores: Scores) -> list[tuple[str, bytes]]:
     """One message an asset, in order of first appearance: `(asset, bytes)`. No windows, no messages."""
     names = np.array(scores.assets, dtype=object)
@@ -130,12 +111,12 @@ def _encode_asset(scores: Scores, asset: str, rows: np.ndarray) -> bytes:
             asset=asset,
             tags=scores.tags,
             times=scores.times[rows].tolist(),
-            score=significant(scores.score[rows]).tolist(),
-            contributions=significant(scores.contributions[rows]).tolist(),
-            expected=significant(scores.expected[rows]).tolist(),
+            score=significant(scores.score[rows], SCORE_DIGITS).tolist(),
+            contributions=significant(scores.contributions[rows], SCORE_DIGITS).tolist(),
+            expected=significant(scores.expected[rows], SCORE_DIGITS).tolist(),
             actual=significant(scores.actual[rows], ACTUAL_DIGITS).tolist(),
-            coverage=significant(scores.coverage[rows]).tolist(),
-            isolated=significant(scores.isolated[rows]).tolist(),
+            coverage=significant(scores.coverage[rows], SCORE_DIGITS).tolist(),
+            isolated=significant(scores.isolated[rows], SCORE_DIGITS).tolist(),
             faults=scores.faults[rows].tolist(),
             state=tuple(scores.state[row] for row in rows),
             version=scores.version,

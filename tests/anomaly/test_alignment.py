@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.alignment import Aligned, Aligner, AlignmentPolicy, align
+from anomaly.blocks import join as join_samples
 from anomaly.domain import Quality, Readings, Samples
 from anomaly.errors import ConfigurationError, DataError
-from anomaly.windows import join_samples
 
 TICK = 10
 TAGS = ("a", "b", "c")

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anomaly.blocks import rows as take_rows
 from anomaly.domain import Quality, Role, Samples, SensorFault, Tag
 from anomaly.sensors import HORIZON, SensorLimits, check, default_limits, fit_limits
-from anomaly.windows import take_rows
 
 TAGS = (
     Tag("temperature", "°C", -50.0, 1000.0),

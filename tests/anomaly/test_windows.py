@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anomaly.blocks import join as join_samples
+from anomaly.blocks import rows as take_rows
 from anomaly.domain import Quality, Role, Samples, SensorFault, State, Tag, Windows
 from anomaly.errors import DataError
 from anomaly.sensors import HORIZON, SensorLimits, check, default_limits, fit_limits
-from anomaly.windows import WindowBuffer, join_samples, sliding, take_rows
+from anomaly.windows import WindowBuffer, sliding
 
 TAGS = ("temperature", "pressure", "flow", "mode")
 SIGNALS = ("temperature", "flow")
@@ -220,5 +222,5 @@ def test_wrong_calls_are_refused() -> None:
         WindowBuffer(0)
     with pytest.raises(DataError, match="first"):
         sliding(healthy(3), 4, 2, SIGNALS, LIMITS, None)
-    with pytest.raises(DataError, match="join"):
+    with pytest.raises(ValueError, match="nothing to join"):
         join_samples([])
