@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,7 +23,7 @@ def test_cut_and_joined_again_is_the_same(count: int, cuts: list[int]) -> None:
     block = readings(count)
     edges = sorted({0, count, *(cut for cut in cuts if cut <= count)})
     edges = edges if len(edges) > 1 else [0, 0]
-    parts = [rows(block, slice(a, b)) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [rows(block, slice(a, b)) for a, b in itertools.pairwise(edges)]
     joined = join(parts)
     assert joined.asset == block.asset
     assert np.array_equal(joined.times, block.times)
