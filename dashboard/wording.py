@@ -9,6 +9,7 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from anomaly.domain import SECOND, Alert, AlertState, Asset, Kind, Priority, Rung, State
+from anomaly.episode_policy import CLOCK, instrument
 
 RUNGS: Final = {
     Rung.RULES: "rules",
@@ -175,6 +176,15 @@ def blame(alert: Alert, most: int = 3) -> str:
     more = f" and {rest} more" if rest > 0 else ""
     fault = f" {plain(alert.anomaly.fault)}" if alert.anomaly.fault else ""
     return f"{tags}{more}{fault}" or plain(alert.anomaly.cause)
+
+
+def subject(alert: Alert) -> str:
+    """What an alert is about, in a few words: its kind and whom it blames."""
+    if alert.anomaly.cause == instrument(CLOCK):
+        return "device clock is wrong"
+    if alert.anomaly.kind is Kind.DATA_LOSS:
+        return "data lost: nothing comes from any sensor"
+    return f"{KINDS[alert.anomaly.kind]}: {blame(alert)}"
 
 
 def rung(value: str) -> str:

@@ -60,8 +60,9 @@ class Desk:
         elif held is not None and change.event == "extended":
             self._extend(held, change)
         elif held is not None:
-            alert = replace(held.alert, anomaly=_carry(held.alert, change.anomaly), cleared_at=change.time)
-            self._tell("cleared", alert, change.time, note=change.reason)
+            time = max(change.time, held.alert.raised_at)  # a clock is accused on another time line than it is cleared
+            alert = replace(held.alert, anomaly=_carry(held.alert, change.anomaly), cleared_at=time)
+            self._tell("cleared", alert, time, note=change.reason)
 
     def _open(self, held: Held | None, change: Change) -> None:
         if held is not None and change.time - (held.alert.cleared_at or 0) <= self._policy.reopen_within:

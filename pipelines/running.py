@@ -83,7 +83,7 @@ def running(
 
 @contextmanager
 def with_dashboard(settings: Settings, say: Callable[[str], None], port: int | None) -> Iterator[str]:
-    """The dashboard beside the services, on `port`, else on that of the settings, else a free one; yields its address."""
+    """The dashboard beside the services, on `port`, else the settings', else a free one; yields its address."""
     asked = port if port is not None else launch.named_port(settings)
     chosen = launch.free_port(settings.dashboard_host, asked)
     if asked is None and chosen != launch.DEFAULT_PORT:

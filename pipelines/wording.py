@@ -101,6 +101,21 @@ def trouble(anomaly: Anomaly) -> str:
     return f"unlike normal, {number(anomaly.peak)} times its alert line"
 
 
+def brief(anomaly: Anomaly) -> str:
+    """The trouble in the fewest words, for one line.
+
+    >>> brief(Anomaly("p", Kind.INSTRUMENT, "instrument:vib", 0, None, 0.0, ("vib",), "v1", "DISAGREES"))
+    'sensor vib disagrees with all others'
+    """
+    if anomaly.cause == instrument(CLOCK):
+        return "its device's clock is wrong"
+    if anomaly.kind is Kind.DATA_LOSS:
+        return "no data from any sensor"
+    if anomaly.fault == SensorFault.DISAGREES.name:
+        return f"sensor {plain(', '.join(anomaly.tags))} disagrees with all others"
+    return trouble(anomaly).replace("its alert line", "its line")
+
+
 def message(
     anomaly: Anomaly,
     values: Mapping[str, tuple[float, float]],
@@ -120,6 +135,8 @@ def message(
         parts.append(f"Most unusual: {', '.join(told)}.")
     elif anomaly.kind is Kind.INSTRUMENT and values:
         parts.append(f"It reads {told[0].removeprefix(plain(anomaly.tags[0])).strip()}.")
+    if anomaly.kind is Kind.DATA_LOSS or anomaly.cause == instrument(CLOCK):
+        return " ".join(parts)  # no model has judged it
     seen = "" if coverage != coverage else f"Coverage {coverage:.0%}, "  # noqa: PLR0124  # NaN is unlike itself
     parts.append(f"{seen}{'model' if seen else 'Model'} {plain(anomaly.version)}.")
     return " ".join(parts)

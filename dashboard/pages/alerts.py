@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from anomaly.domain import SECOND, Alert, AlertState, Kind
+from anomaly.episode_policy import CLOCK, instrument
 from anomaly.errors import PlantwatchError
 from dashboard import acts, frame, wording
 from dashboard.acts import Sent
@@ -141,7 +142,7 @@ def _entry(alert: Alert, here: World, at: Moment) -> None:
 
 
 def _headline(alert: Alert) -> str:
-    return f"{wording.KINDS[alert.anomaly.kind]}: {wording.blame(alert)}"
+    return wording.subject(alert)
 
 
 def _line(alert: Alert, at: Moment, tz: ZoneInfo) -> str:
@@ -235,7 +236,8 @@ def _whole_alert(alert: Alert, here: World, at: Moment) -> None:
             for tag, (actual, expected) in alert.expected.items()
         ]
         st.table(rows, border="horizontal", hide_index=True)
-    st.caption(wording.escape(f"Judged by version {alert.anomaly.version}. Alert {alert.id}."))
+    by = "" if alert.anomaly.cause == instrument(CLOCK) else f"Judged by version {alert.anomaly.version}. "
+    st.caption(wording.escape(f"{by}Alert {alert.id}."))
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         _answer_button(alert, here, at)
         st.page_link(frame.linked("machine"), label="Open the machine", query_params=_at_its_time(alert, at))

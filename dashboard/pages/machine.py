@@ -120,7 +120,6 @@ def _answer(view: MachineView, explanation: Explanation | None, at: Moment, tz: 
     lasting = [alert for alert in view.alerts if active(alert)]
     if lasting:
         alert = lasting[0]
-        kind = wording.KINDS[alert.anomaly.kind]
         hand = f", in the hands of {alert.acknowledged_by}" if alert.state is AlertState.ACKNOWLEDGED_ACTIVE else ""
         since = wording.clock(alert.anomaly.onset, tz, at.now)
         more = f" and {wording.count(len(lasting) - 1, 'other alert')}" if len(lasting) > 1 else ""
@@ -129,7 +128,8 @@ def _answer(view: MachineView, explanation: Explanation | None, at: Moment, tz: 
             if alert.anomaly.kind is Kind.PROCESS
             else ""
         )
-        what = f"**{kind.capitalize()}: {wording.escape(wording.blame(alert))}**"
+        subject = wording.subject(alert)
+        what = f"**{wording.escape(subject[:1].upper() + subject[1:])}**"
         return f"{what}, since {since}{peak}{wording.escape(hand)}{more}."
     if explanation is None:
         return "Not known: nothing has been scored in this span."

@@ -124,7 +124,7 @@ def _reason(machine: Machine, here: World, at: Moment) -> str:
     tz = wording.zone(here.plant.timezone)
     if machine.alerts and machine.need <= Need.HANDLED and machine.need is not Need.OVER_LINE:
         alert = machine.alerts[0]
-        what = f"{wording.KINDS[alert.anomaly.kind]}: {wording.blame(alert)}"
+        what = wording.subject(alert)
         since = wording.clock(alert.anomaly.onset, tz, at.now)
         who = f" · {alert.acknowledged_by}" if alert.state is AlertState.ACKNOWLEDGED_ACTIVE else ""
         more = f" · {len(machine.alerts) - 1} more" if len(machine.alerts) > 1 else ""

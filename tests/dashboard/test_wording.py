@@ -68,6 +68,16 @@ def test_an_alert_names_its_strongest_tags_and_how_many_more() -> None:
     assert wording.blame(alert) == "a, b, c and 2 more"
 
 
+def test_an_alert_about_a_clock_or_about_all_data_names_no_sensor() -> None:
+    def subject(kind: Kind, cause: str, tags: tuple[str, ...], fault: str) -> str:
+        anomaly = Anomaly("p", kind, cause, 0, None, 0.0, tags, "v", fault)
+        return wording.subject(Alert("id", anomaly, AlertState.UNACKNOWLEDGED_ACTIVE, Priority.LOW, 0))
+
+    assert subject(Kind.INSTRUMENT, "instrument:clock", ("clock",), "CLOCK") == "device clock is wrong"
+    assert subject(Kind.DATA_LOSS, "data_loss", (), "MISSING") == "data lost: nothing comes from any sensor"
+    assert subject(Kind.INSTRUMENT, "instrument:vib", ("vib",), "STUCK") == "sensor: vib stuck"
+
+
 @pytest.mark.parametrize("module", [wording, charts, signals])
 def test_the_examples_in_the_docstrings_are_true(module: ModuleType) -> None:
     result = doctest.testmod(module)

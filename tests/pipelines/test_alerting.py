@@ -375,6 +375,33 @@ def test_the_message_says_all_that_operators_ask_for() -> None:
     assert desk.alert.expected == {"vib": (7.114, 2.3), "temp": (81.25, 64.0)}
 
 
+def test_a_wrong_clock_is_told_without_a_model_and_never_clears_before_it_was_raised() -> None:
+    """Notices come on the log's time line, the rows that clear it on the device's, here hours behind."""
+    desk = Desk()
+    one, unknown = np.zeros((8, 1)), np.full((8, 1), np.nan)
+    notices = replace(
+        scores([0.0] * 8, 10_000_000, state=State.INSUFFICIENT_COVERAGE),
+        tags=("clock",),
+        faults=np.full((8, 1), SensorFault.CLOCK, dtype=np.uint8),
+        contributions=one,
+        expected=unknown,
+        actual=unknown,
+        coverage=np.zeros(8),
+        version="clock",
+    )
+    desk.state, raised = apply_scores(desk.state, notices, 0, desk.policy)
+    assert [event.event for event in raised] == ["raised"]
+    alert = desk.alert
+    assert alert.anomaly.cause == "instrument:clock"
+    assert "Coverage" not in alert.message
+    assert "odel" not in alert.message
+    desk.rows(0.2, 80)
+    cleared = next(event for event in desk.events if event.event == "cleared")
+    assert cleared.alert.cleared_at is not None
+    assert cleared.alert.cleared_at >= cleared.alert.raised_at
+    assert cleared.time >= cleared.alert.raised_at
+
+
 def test_each_kind_of_transition_has_its_sentence() -> None:
     desk = Desk()
     desk.rows(2.4, 8)

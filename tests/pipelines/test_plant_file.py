@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -159,3 +160,15 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         write_plant(Plant("p", (Asset("a", "g", (Tag("x"),)),)), tmp_path / "file" / "plant.toml")
+
+
+def test_the_file_has_the_rights_that_the_umask_leaves(tmp_path: Path) -> None:
+    plant = Plant("w", (Asset("s/p", "p", (Tag("t"),)),))
+    for mask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(mask)
+        try:
+            write_plant(plant, tmp_path / "plant.toml")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "plant.toml").stat().st_mode & 0o777 == mode
+    assert [path.name for path in tmp_path.iterdir()] == ["plant.toml"]
