@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anomaly.domain import Rung
-from anomaly.errors import ConfigurationError
+from anomaly.errors import ConfigurationError, ModelRefused
 from anomaly.registry import Registry
 from pipelines import serving
 from pipelines.codec import Serving
@@ -19,8 +19,7 @@ def promote(
     The version is loaded first: one that fails a check is never promoted (ModelRefused). `rules` is a version too.
     Raises StorageError; said twice it changes nothing more.
     """
-    rung = Rung.RULES if version == RULES_VERSION else registry.load(group, version).rung
-    wish = Serving(group, version, since, rung, actor, reason)
+    wish = Serving(group, version, since, _rung(registry, group, version), actor, reason)
     serving.promote(log, wish)
     registry.set_alias(group, "champion", None if version == RULES_VERSION else version)
     return wish
@@ -40,7 +39,7 @@ def roll_back(
             f"group {group!r} has no champion to roll back from; expected one promotion before; "
             "see `plantwatch models list`"
         )
-    rung = Rung.RULES if version == RULES_VERSION else registry.load(group, version).rung
+    rung = _rung(registry, group, version)
     wish = Serving(group, version, since, rung, actor, reason or f"rolled back from {champion}")
     serving.promote(log, wish)
     if version == RULES_VERSION:
@@ -48,3 +47,13 @@ def roll_back(
     else:
         registry.roll_back(group)
     return wish
+
+
+def _rung(registry: Registry, group: str, version: str) -> Rung:
+    """What a version is, every check passed. Raises ModelRefused that names it."""
+    if version == RULES_VERSION:
+        return Rung.RULES
+    try:
+        return registry.load(group, version).rung
+    except ModelRefused as error:
+        raise ModelRefused(f"{group} {version} is not promoted: {error}") from error

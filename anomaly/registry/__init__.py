@@ -64,14 +64,20 @@ class Registry:
         return read_card(members)
 
     def entries(self, group: str) -> tuple[Entry, ...]:
-        """Every version with its card, oldest first; damaged ones with the reason instead."""
+        """Every version with its card, oldest first; those that fail a check of `load` with the reason instead."""
         found = []
         for version in self.versions(group):
             try:
-                found.append(Entry(version, self.card(group, version)))
+                found.append(Entry(version, self._checked(group, version)))
             except ModelRefused as error:
                 found.append(Entry(version, None, str(error)))
         return tuple(found)
+
+    def _checked(self, group: str, version: str) -> ModelCard:
+        members = self._store.read(group, version)
+        _check_name(members, group, version)
+        unpack(members, version)
+        return read_card(members)
 
     def groups(self) -> tuple[str, ...]:
         """Groups that have a version, sorted."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import getpass
 import math
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
+from rich.table import Table
 
 from anomaly.domain import SECOND
 from anomaly.errors import ConfigurationError
@@ -17,6 +18,7 @@ from pipelines.serving import RULES_VERSION
 
 Actor = Annotated[str | None, typer.Option(help="Who you are; without it your login name.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the act.")]
+VERSION_WIDTH: Final = len("20260101T000000-01234567")
 ALIASES = ("champion", "challenger")
 
 
@@ -58,6 +60,15 @@ def resolve(registry: Registry, group: str, wanted: str) -> str:
             f"{listed}"
         )
     return found[0]
+
+
+def version_table(*columns: str) -> Table:
+    """A table whose first column, the version, is whole and on one line at any width; the others wrap."""
+    table = Table(box=None)
+    table.add_column("version", no_wrap=True, min_width=VERSION_WIDTH)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
 
 
 def span_words(since: int, until: int) -> str:

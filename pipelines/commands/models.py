@@ -19,7 +19,17 @@ from anomaly.registry import Entry, Registry
 from pipelines import wiring
 from pipelines.codec import Serving
 from pipelines.commands.alert_options import AsJson, Config, DataDir
-from pipelines.commands.model_options import ALIASES, Actor, Reason, card_json, figure, name_of, resolve, span_words
+from pipelines.commands.model_options import (
+    ALIASES,
+    Actor,
+    Reason,
+    card_json,
+    figure,
+    name_of,
+    resolve,
+    span_words,
+    version_table,
+)
 from pipelines.comparing import Behaviour, Comparison
 from pipelines.comparing import compare as compare_versions
 from pipelines.promotion import promote as promote_version
@@ -28,6 +38,7 @@ from pipelines.serving import RULES_VERSION
 from pipelines.settings import Settings
 from pipelines.spans import point
 from pipelines.training_service import group_assets, training_set_from_historian
+from pipelines.wording import plain
 
 app = typer.Typer(help="Versions of models: list, compare, promote, roll back.", no_args_is_help=True)
 
@@ -53,10 +64,15 @@ def list_versions(
     if not listed:
         typer.echo("No version yet; the rules serve. Run `plantwatch train`.")
         return
-    table = Table("group", "version", "alias", "rung", "trained on", "line", "held-out loss", box=None)
+    console = Console()
+    table = version_table("group", "alias", "rung", "trained on", "line", "held-out loss")
     for name, entry, alias in listed:
-        table.add_row(name, entry.version, alias, *_row(entry))
-    Console().print(table)
+        table.add_row(entry.version, name, alias, *_row(entry))
+    console.print(table)
+    for name, entry, _ in listed:
+        if entry.refused:
+            words = plain(f"{name} {entry.version} is refused: {entry.refused}")
+            console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -96,12 +112,16 @@ def compare(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Run two versions over stored normal rows. Exit code 1 if something speaks against the challenger."""
+    """Run two versions over stored normal rows. Exit code 1 if something speaks against the challenger.
+
+    Without a challenger the newest version is compared with the one before it.
+    """
     settings = Settings(config=config, data_dir=data_dir)
     registry, plant = wiring.open_registry(settings), wiring.open_plant(settings)
-    new = _load(registry, settings, group, resolve(registry, group, challenger))
-    old_name = champion if champion not in ALIASES else registry.aliases(group).get(champion, RULES_VERSION)
-    old = _load(registry, settings, group, resolve(registry, group, old_name))
+    pair = _pair(registry, group, challenger, champion, as_json)
+    if pair is None:
+        return
+    old, new = (_load(registry, settings, group, version) for version in pair)
     historian = wiring.open_historian_reader(settings)
     span = historian.span()
     newest = span[1] if span else 0
@@ -177,7 +197,7 @@ def _row(entry: Entry) -> tuple[str, str, str, str]:
     """Columns of the list after the alias."""
     card = entry.card
     if card is None:
-        return "refused", entry.refused, "–", "–"
+        return "refused", "–", "–", "–"
     return card.rung, f"{card.hours:.1f} h", figure(card, "line"), figure(card, "held_out_loss")
 
 
@@ -198,6 +218,23 @@ def _card_rows(card: ModelCard, detector: Detector, alias: str) -> list[tuple[st
         ("libraries", ", ".join(f"{name} {version}" for name, version in card.libraries.items())),
         *((name, words) for name, words in card.labels.items() if words),
     ]
+
+
+def _pair(registry: Registry, group: str, challenger: str, champion: str, as_json: bool) -> tuple[str, str] | None:
+    """The versions to compare, the older first; None, once it is said, if there is nothing to compare."""
+    aliases, versions = registry.aliases(group), registry.versions(group)
+    if challenger == "challenger" and challenger not in aliases and versions:
+        if len(versions) < 2 and champion in ALIASES:
+            words = f"{group} has one version, {versions[0]}, and no challenger to compare with it"
+            mend = f"learn one with `plantwatch train --group {group}`, or compare with `rules`"
+            typer.echo(json.dumps({"group": group, "nothing": words}) if as_json else f"{words}; {mend}")
+            return None
+        newest = versions[-1]
+        before = versions[-2] if champion in ALIASES else resolve(registry, group, champion)
+        typer.echo(f"{group} has no challenger; comparing {newest} with {before}", err=True)
+        return before, newest
+    new = resolve(registry, group, challenger)
+    return resolve(registry, group, aliases.get(champion, RULES_VERSION) if champion in ALIASES else champion), new
 
 
 def _load(registry: Registry, settings: Settings, group: str, version: str) -> Detector:
@@ -222,10 +259,10 @@ def _known(value: float) -> float | None:
 
 
 def _print_comparison(found: Comparison, rows: int, left_out: dict[str, int]) -> None:
-    table = Table("", "version", "rung", "rows scored", "over the line", "false alerts", "asset-weeks", box=None)
+    table = version_table("", "rung", "rows scored", "over the line", "false alerts", "asset-weeks")
     for name, side in _sides(found):
         share = f"{side.over_share:.2%}"
-        table.add_row(name, side.version, side.rung, str(side.rows), share, str(side.alerts), f"{side.weeks:.2f}")
+        table.add_row(side.version, name, side.rung, str(side.rows), share, str(side.alerts), f"{side.weeks:.2f}")
     console = Console()
     console.print(table)
     words = ", ".join(f"{reason} {count}" for reason, count in left_out.items()) or "none"
