@@ -11,8 +11,8 @@ help: ## List the words
 demo: env ## Watch a simulated plant: trains, scores, alerts, dashboard (Ctrl-C stops, again goes on)
 	@$(PY) -m pipelines demo --data-dir $(DEMO) $(ARGS)
 
-demo-reset: ## Forget what the demo stored
-	@rm -rf $(DEMO) && echo "The demo starts afresh: $(DEMO) is gone."
+demo-reset: env ## Forget what the demo stored
+	@$(PY) -m pipelines demo --reset --data-dir $(DEMO)
 
 test: env ## Run every test that can run here
 	@scripts/run_tests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from contextlib import ExitStack
@@ -12,9 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from anomaly.domain import Rung
+from anomaly.errors import ConfigurationError, StorageError
 from pipelines import demo_report, wiring
-from pipelines.demo import DemoPlant
+from pipelines.demo import STATE_FILE, DemoPlant
 from pipelines.demo_log import quiet_logs
+from pipelines.only_one import only_one
 from pipelines.running import Running, running, serve_metrics, stopping_on_signals, with_dashboard
 from pipelines.settings import Settings
 
@@ -31,8 +34,12 @@ def demo(
     as_json: Annotated[Path | None, typer.Option("--json", help="Write a closing report here; - is stdout.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Dashboard port.")] = None,
     metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Prometheus metrics port.")] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget what the demo stored, and do nothing else.")] = False,
 ) -> None:
     """Start a simulated plant and watch it: history, training, scores, faults, alerts, dashboard. Ctrl-C stops it."""
+    if reset:
+        _reset(data_dir)
+        return
     settings = Settings(data_dir=data_dir, timezone=None)
     wiring.data_file(settings, "")
     quiet_logs(settings.data_dir / "services.log", settings.log_level)
@@ -60,6 +67,21 @@ def demo(
             story.watch(system)
         found = _close(story, system, plant)
     _write(found, as_json)
+
+
+def _reset(folder: Path) -> None:
+    """Remove a folder that a demo filled, unless one runs on it. Raises ConfigurationError, StorageError."""
+    if not folder.exists():
+        typer.echo(f"Nothing to forget: {folder} does not exist.")
+        return
+    if not (folder / STATE_FILE).is_file() and any(folder.iterdir()):
+        raise ConfigurationError(f"{folder} holds no demo; expected {STATE_FILE} in it; nothing was removed")
+    with only_one(folder):
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise StorageError(f"{folder} cannot be removed ({error.strerror}); change its rights") from error
+    typer.echo(f"Forgotten: {folder} is gone. The next demo starts afresh.")
 
 
 def _close(story: Story, system: Running, plant: DemoPlant) -> dict[str, Any]:

@@ -115,3 +115,19 @@ def test_a_data_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -
     assert process.returncode == 78
     assert "cannot be made" in said
     assert "Traceback" not in said
+
+
+def test_reset_forgets_a_demo_and_nothing_else(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("mine")
+    process = demo(other, "--reset")
+    assert "holds no demo" in ended(process)[1]
+    assert (process.returncode, (other / "letter.txt").exists()) == (78, True)
+
+    stored = tmp_path / "demo"
+    stored.mkdir()
+    (stored / "demo.json").write_text("{}")
+    process = demo(stored, "--reset")
+    assert "Forgotten" in ended(process)[0]
+    assert (process.returncode, stored.exists()) == (0, False)
