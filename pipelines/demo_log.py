@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +23,7 @@ def quiet_logs(path: Path, level: str) -> None:
     Raises ConfigurationError.
     """
     try:
-        stream = path.open("a", encoding="utf-8")
+        stream = path.open("ab", buffering=0)
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be written ({error.strerror}); expected a folder that may be written; "
@@ -37,13 +39,28 @@ def quiet_logs(path: Path, level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(_Lines(stream)),  # type: ignore[arg-type]  # write and flush do
         cache_logger_on_first_use=False,
     )
 
 
 _AGAIN_S: Final = 60.0
 """The same trouble is told again no sooner than this."""
+
+
+class _Lines:
+    """A file of lines that costs nobody anything: a line the disk has no room for is dropped, the service lives."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        """Write at once, or not at all."""
+        with contextlib.suppress(OSError):
+            self._file.write(text.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
 
 class _Telling:

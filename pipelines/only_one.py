@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -77,11 +78,6 @@ def _hold(file: IO[str], folder: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise StorageError(f"{folder / LOCK_FILE} cannot be locked ({error.strerror}); look at the disk") from error
-    try:
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-    except OSError as error:
-        raise StorageError(
-            f"the data folder {folder} cannot be written ({error.strerror}); free space, or choose another"
-        ) from error
+    with contextlib.suppress(OSError):  # a full disk: the stores will say so; the number is for people only
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"{os.getpid()}\n".encode())
