@@ -48,7 +48,7 @@ class Embedded:
         extra: Mapping[str, Callable[[], Status]] | None = None,
     ) -> None:
         self.score = ScoreWorker(log, plant, registry)
-        self.record = RecordWorker(log, historian)
+        self.record = RecordWorker(log, historian, is_empty=lambda: historian.span() is None)
         names = tuple(notifier.name for notifier in notifiers)
         self.alert = AlertWorker(log, replace(alerts, plant=plant, receivers=names), notifiers)
         self.trainer = trainer

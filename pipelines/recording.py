@@ -1,11 +1,12 @@
 """The record service: readings, scores and alert transitions into the historian.
 
-It keeps nothing: the historian is a view that can be rebuilt from the log, and every write overwrites by key.
+It keeps nothing: the historian is a view that can be rebuilt from the log, and every write overwrites by key. An empty
+historian (removed, or lost) is filled again from all that the log still has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -21,26 +22,40 @@ _log = structlog.get_logger(__name__)
 
 
 class RecordWorker:
-    """Worker of the record service, for the loop in `service`."""
+    """Worker of the record service, for the loop in `service`.
+
+    `is_empty` says whether the historian holds nothing; it is asked once a session.
+    """
 
     name = "record"
     topics: tuple[str, ...] = (topics.READINGS, topics.SCORES, topics.ALERTS)
 
-    def __init__(self, log: Log, historian: HistorianWriter) -> None:
+    def __init__(self, log: Log, historian: HistorianWriter, is_empty: Callable[[], bool] = lambda: False) -> None:
         self._log = log
         self._historian = historian
+        self._is_empty = is_empty
         self.reset()
 
     def reset(self) -> None:
         """Forget what was read and not written."""
         self._positions: dict[Partition, int] = {}
+        self._rebuild: bool | None = None
         self._readings: list[Readings] = []
         self._scores: list[Scores] = []
         self._events: list[AlertEvent] = []
 
     def assign(self, partition: Partition, committed: int | None, metadata: Metadata) -> int:
-        """Go on where the group stands; from the log's start if it never did."""
-        start = committed if committed is not None else self._log.ends(partition.topic)[partition][0]
+        """Go on where the group stands; from the log's start if it never did, or if the historian is empty.
+
+        The start is committed by the first `write`, before anything is written: a crash while the historian is rebuilt
+        goes on with rebuilding it.
+        """
+        first = self._log.ends(partition.topic)[partition][0]
+        if self._rebuild is None:
+            self._rebuild = self._is_empty()
+        start = first if committed is None or self._rebuild else committed
+        if committed is not None and start < committed:
+            _log.warning("historian_is_empty", topic=partition.topic, rebuilt_from=start, committed=committed)
         self._positions[partition] = start
         return start
 

@@ -58,7 +58,7 @@ class Bench:
         self.join()
 
     def join(self) -> None:
-        self.worker = RecordWorker(self.log, self.historian)
+        self.worker = RecordWorker(self.log, self.historian, lambda: self.historian.span() is None)
         self.session = Session(self.worker, self.log.join("record", self.worker.topics), 64)
 
     def turns(self, count: int = 4) -> None:
@@ -209,6 +209,60 @@ def test_a_crash_after_the_write_and_before_the_commit_writes_again_and_changes_
     bench.join()
     bench.turns(8)
     assert bench.historian.writes > 1
+    assert bench.values() == [20.0, 21.0]
+    assert bench.historian.events("a1") == [event(1)]
+    assert [len(block) for block in bench.historian.scores(PUMP, 0, 2**62)] == [1]
+    assert bench.behind() == 0
+
+
+def fill(bench: Bench) -> None:
+    bench.send((1, 20.0), (2, 21.0))
+    bench.put(topics.SCORES, codec.encode_scores(scores(2))[0][1])
+    bench.put(topics.ALERTS, codec.encode_event(event(1)), b"a1")
+    bench.turns()
+    bench.session.consumer.close()
+
+
+def test_a_historian_that_was_removed_is_filled_again_from_the_log(bench: Bench) -> None:
+    fill(bench)
+    bench.historian = Historian()
+    bench.join()
+    bench.turns(8)
+    assert bench.values() == [20.0, 21.0]
+    assert bench.historian.events("a1") == [event(1)]
+    assert [len(block) for block in bench.historian.scores(PUMP, 0, 2**62)] == [1]
+    assert bench.behind() == 0
+
+
+def test_a_historian_that_has_something_is_not_filled_again(bench: Bench) -> None:
+    fill(bench)
+    writes = bench.historian.writes
+    bench.join()
+    bench.turns(8)
+    assert bench.historian.writes == writes
+
+
+def test_a_crash_while_the_historian_is_filled_again_goes_on_with_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(bench)
+    bench.historian = Historian()
+    bench.join()
+    real = bench.session.consumer.commit
+
+    def commit(positions: Mapping[Partition, Position]) -> None:
+        if bench.historian.writes:
+            raise KeyboardInterrupt
+        real(positions)
+
+    monkeypatch.setattr(bench.session.consumer, "commit", commit)
+    bench.session.limit = 1
+    with pytest.raises(KeyboardInterrupt):
+        bench.turns(8)
+    bench.session.consumer.close()
+    assert bench.historian.span() is not None or bench.historian.events("a1")
+    bench.join()
+    bench.turns(8)
     assert bench.values() == [20.0, 21.0]
     assert bench.historian.events("a1") == [event(1)]
     assert [len(block) for block in bench.historian.scores(PUMP, 0, 2**62)] == [1]
