@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from anomaly.cross_fit import MOST
 from anomaly.domain import Rung
 from anomaly.errors import ModelRefused, PlantwatchError
 from anomaly.training import Progress, TrainingSpec
+from anomaly.training_size import spec_for
 from pipelines import comparing, wiring
 from pipelines.fitting import fit_version
 from pipelines.settings import Settings
@@ -27,10 +29,20 @@ WORK_FOLDER = "training"
 """Where nets are made, inside the data folder."""
 
 
-BRIEF: Final = TrainingSpec(epochs=4, windows_per_epoch=8_192)
-"""A training that takes some ten seconds on 2 cores, whatever the amount of data."""
+ENOUGH_ROWS: Final = 12_000
+"""Normal rows from which on a first net learns enough from a part of them."""
 BRIEF_WINDOWS: Final = 2_500
 """Windows a first window-PCA is fitted on: three seconds instead of seven, the same line within a tenth."""
+
+
+def brief_spec(rows: int) -> TrainingSpec:
+    """A training that takes some ten seconds on 2 cores, whatever the amount of data; few rows get all they need.
+
+    >>> brief_spec(50_000).epochs, brief_spec(400).epochs
+    (4, 30)
+    """
+    usual = spec_for(rows)
+    return usual if rows < ENOUGH_ROWS else replace(usual, epochs=4, windows_per_epoch=8_192)
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -84,7 +96,7 @@ def work(settings: Settings, job: Job, say: Callable[[Word], None]) -> Word:
         registry,
         now=job.now,
         workdir=settings.data_dir / WORK_FOLDER,
-        spec=BRIEF if job.brief else None,
+        spec=brief_spec(cleaned.training.rows) if job.brief else None,
         most=BRIEF_WINDOWS if job.brief else MOST,
         budget_per_week=budget,
         source="stored",

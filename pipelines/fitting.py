@@ -20,6 +20,7 @@ from anomaly.errors import ConfigurationError, StorageError, StorageFull, Storag
 from anomaly.model_card import ModelCard
 from anomaly.registry import Registry
 from anomaly.training import OnProgress, Progress, TrainingSpec, card_of, fit_lstm_autoencoder
+from anomaly.training_size import spec_for
 from pipelines.training_service import CleanedSet
 
 UNNAMED = "unnamed"
@@ -51,7 +52,7 @@ def fit_version(
 ) -> Fitted:
     """Fit a detector of that rung, store it and make it the challenger of its group.
 
-    `spec`: of a net; `most`: windows a window-PCA is fitted on. `now` (ns) goes into the version's name; `source` and
+    `spec`: of a net, else what suits the number of rows; `most`: windows a window-PCA is fitted on. `now` (ns) goes into the version's name; `source` and
     `actor` into its card. Killed at any moment it leaves nothing
     that could serve; the same call again goes on from the net's checkpoint in `workdir`, which is emptied at the end.
     Raises TooFewRowsError, ModelRefused, StorageError, ConfigurationError for rung `rules`.
@@ -88,7 +89,7 @@ def _fit(
         trained = fit_lstm_autoencoder(
             cleaned.training,
             tags,
-            spec or TrainingSpec(),
+            spec or spec_for(cleaned.training.rows),
             version=UNNAMED,
             on_progress=on_progress,
             workdir=work,

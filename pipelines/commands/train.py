@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from anomaly.domain import Plant, Rung
 from anomaly.errors import ConfigurationError
 from anomaly.training import Progress as Step
-from anomaly.training import TrainingSpec
+from anomaly.training_size import spec_for
 from pipelines import wiring
 from pipelines.adapters.system_clock import SystemClock
 from pipelines.commands.alert_options import AsJson, Config, DataDir, stored_plant
@@ -77,13 +77,13 @@ def train(
     console = Console(stderr=True)
     plant, cleaner = _files(settings, data, since, until, console) if data else _store(settings, since, until)
     chosen = _groups(plant, group, asset or [])
-    spec = TrainingSpec(seed=seed)
-    spec = replace(spec, epochs=epochs or spec.epochs, length=length or spec.length)
     registry, name = wiring.open_registry(settings), name_of(actor)
     work, now = wiring.data_file(settings, WORK_FOLDER), SystemClock().now()
     fitted: list[Fitted] = []
     for one in chosen:
         cleaned = cleaner(one, asset or [])
+        spec = spec_for(cleaned.training.rows, seed)
+        spec = replace(spec, epochs=epochs or spec.epochs, length=length or spec.length)
         with _bar(console, one) as on_progress:
             found = fit_version(
                 cleaned,
