@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import getpass
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from anomaly.domain import SECOND
@@ -18,6 +21,7 @@ from pipelines.serving import RULES_VERSION
 
 Actor = Annotated[str | None, typer.Option(help="Who you are; without it your login name.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the act.")]
+_WIDE: Final = Console(width=1000)
 VERSION_WIDTH: Final = len("20260101T000000-01234567")
 ALIASES = ("champion", "challenger")
 
@@ -62,12 +66,20 @@ def resolve(registry: Registry, group: str, wanted: str) -> str:
     return found[0]
 
 
-def version_table(*columns: str) -> Table:
-    """A table whose first column, the version, is whole and on one line at any width; the others wrap."""
-    table = Table(box=None)
-    table.add_column("version", no_wrap=True, min_width=VERSION_WIDTH)
-    for name in columns:
-        table.add_column(name, overflow="fold")
+def version_table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, keep: int = 4) -> Table:
+    """A table in which the version, the first column, is whole and on one line at any width.
+
+    The last columns are left out where there is no room for them, down to `keep`; then what is left wraps.
+    """
+    for count in range(len(columns), min(keep, len(columns)) - 1, -1):
+        table = Table(box=None)
+        table.add_column(columns[0], no_wrap=True, min_width=VERSION_WIDTH)
+        for name in columns[1:count]:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*row[:count])
+        if Measurement.get(_WIDE, _WIDE.options, table).maximum <= width:
+            break
     return table
 
 

@@ -65,10 +65,9 @@ def list_versions(
         typer.echo("No version yet; the rules serve. Run `plantwatch train`.")
         return
     console = Console()
-    table = version_table("group", "alias", "rung", "trained on", "line", "held-out loss")
-    for name, entry, alias in listed:
-        table.add_row(entry.version, name, alias, *_row(entry))
-    console.print(table)
+    columns = ("version", "group", "alias", "rung", "trained on", "line", "held-out loss")
+    rows = [(entry.version, name, alias, *_row(entry)) for name, entry, alias in listed]
+    console.print(version_table(columns, rows, console.width))
     for name, entry, _ in listed:
         if entry.refused:
             words = plain(f"{name} {entry.version} is refused: {entry.refused}")
@@ -259,10 +258,17 @@ def _known(value: float) -> float | None:
 
 
 def _print_comparison(found: Comparison, rows: int, left_out: dict[str, int]) -> None:
-    table = version_table("", "rung", "rows scored", "over the line", "false alerts", "asset-weeks")
-    for name, side in _sides(found):
-        share = f"{side.over_share:.2%}"
-        table.add_row(side.version, name, side.rung, str(side.rows), share, str(side.alerts), f"{side.weeks:.2f}")
+    sides = [side for _, side in _sides(found)]
+    table = Table("", *(name for name, _ in _sides(found)), box=None)
+    for name, values in (
+        ("version", [side.version for side in sides]),
+        ("rung", [side.rung for side in sides]),
+        ("rows scored", [str(side.rows) for side in sides]),
+        ("over the line", [f"{side.over_share:.2%}" for side in sides]),
+        ("false alerts", [str(side.alerts) for side in sides]),
+        ("asset-weeks", [f"{side.weeks:.2f}" for side in sides]),
+    ):
+        table.add_row(name, *values)
     console = Console()
     console.print(table)
     words = ", ".join(f"{reason} {count}" for reason, count in left_out.items()) or "none"

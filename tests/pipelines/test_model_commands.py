@@ -245,13 +245,25 @@ def test_versions_are_whole_in_the_tables_however_narrow_the_terminal(
     columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    table = version_table("group", "alias", "rung", "trained on", "line", "held-out loss")
+    names = ("version", "group", "alias", "rung", "trained on", "line", "held-out loss")
     version = "20261121T145213-8a297a6d"
-    table.add_row(version, "g" * 60, "champion, challenger", "lstm_autoencoder", "1461.5 h", "12.345", "0.123")
-    Console().print(table)
-    printed = capsys.readouterr().out
-    assert version in printed.split()
-    assert max(map(len, printed.splitlines())) <= max(columns, 40)
+    for group in ("pumps", "g" * 60):
+        row = (version, group, "challenger", "lstm_autoencoder", "1461.5 h", "12.345", "0.123")
+        Console().print(version_table(names, [row], columns))
+        printed = capsys.readouterr().out
+        assert version in printed.split()
+        assert max(map(len, printed.splitlines())) <= columns
+        assert ("challenger  lstm_autoencoder  1461.5 h" in printed) == (columns == 80 and group == "pumps")
+
+
+def test_a_comparison_shows_both_versions_whole_at_80_columns(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for rung in ("window_pca", "rolling_z"):
+        run("train", "--rung", rung)
+        run("models", "promote", "pumps", "--actor", "eva")
+    listed = [row["version"] for row in json.loads(run("models", "list", "--json"))["versions"]]
+    shown = run("models", "compare", "pumps", code=None)
+    assert all(version in shown.split() for version in listed)
 
 
 def test_without_a_challenger_the_newest_two_are_compared_and_one_alone_is_said(run: Any) -> None:
