@@ -52,9 +52,9 @@ def fit_version(
 ) -> Fitted:
     """Fit a detector of that rung, store it and make it the challenger of its group.
 
-    `spec`: of a net, else what suits the number of rows; `most`: windows a window-PCA is fitted on. `now` (ns) goes into the version's name; `source` and
-    `actor` into its card. Killed at any moment it leaves nothing
-    that could serve; the same call again goes on from the net's checkpoint in `workdir`, which is emptied at the end.
+    `spec`: of a net, else what suits the number of rows; `most`: windows a window-PCA is fitted on. `now` (ns) goes
+    into the version's name; `source` and `actor` into its card. Killed at any moment it leaves nothing that could
+    serve; the same call again goes on from the net's checkpoint in `workdir`, which is emptied at the end.
     Raises TooFewRowsError, ModelRefused, StorageError, ConfigurationError for rung `rules`.
     """
     with _only_one(workdir, cleaned.training.group) as work:
