@@ -103,8 +103,10 @@ class Embedded:
     # ------------------------------------------------------------------- pulse
 
     def _pulse(self) -> None:
-        """Newest word of every part into the historian, once a second. Trouble there harms nobody."""
-        while not self.stopping.wait(_PULSE_S):
+        """Newest word of every part into the historian, once a second and at the end. Trouble there harms nobody."""
+        stopped = False
+        while not stopped:
+            stopped = self.stopping.wait(_PULSE_S)
             try:
                 for part, status in self.status().items():
                     self._historian.heartbeat(part, self._clock.now(), {**status, "wall": time.time_ns()})

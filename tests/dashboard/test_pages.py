@@ -92,6 +92,16 @@ def test_stale_data_are_said_on_every_page(stage: Any, page: str) -> None:
     assert "These data are stale" in words(shown(page))
 
 
+@pytest.mark.parametrize("page", ["overview", "system"])
+def test_old_files_that_are_read_to_their_end_are_said_without_alarm(stage: Any, page: str) -> None:
+    stage.beat(time.time_ns())
+    now = {"wall": time.time_ns(), "speed": 1.0, "plant_name": "w", "files": "all read"}
+    stage.historian.heartbeat("plant", time.time_ns(), now)
+    told = words(shown(page))
+    assert "These data are stale" not in told
+    assert "All files are read; newest reading 9 Oct" in told.replace("\\", "")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_historian_that_cannot_be_read_is_said_calmly(stage: Any, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:

@@ -14,6 +14,7 @@ from dashboard import launch
 from pipelines import running, wiring
 from pipelines.adapters.system_clock import SystemClock
 from pipelines.checking import Status, notify_urls
+from pipelines.run_source import Source
 from pipelines.settings import Settings
 
 PLANT = Plant("w", (Asset("s/line-1/pump", "p", (Tag("t"),)),))
@@ -34,6 +35,18 @@ def test_critical_assets_of_the_settings_reach_the_alert_service_and_a_name_that
         policy = system.embedded.alert._policy
     assert policy.is_critical("s/line-1/pump")
     assert told == ["warning: critical_assets names 's/lime-2', and no machine of the plant is there"]
+
+
+def test_even_a_short_run_leaves_a_word_of_every_part_and_of_what_it_read() -> None:
+    source = Source(PLANT, files=True)
+    source.read.set()
+    beat = {"plant": source.status}
+    settings = Settings()
+    with running.running(settings, PLANT, SystemClock(), print, ready=lambda: False, extra=beat, train=False):
+        pass
+    found = wiring.open_historian_reader(settings).heartbeats()
+    assert {"plant", "score", "record", "alert"} <= set(found)
+    assert (found["plant"].status["plant_name"], found["plant"].status["files"]) == ("w", "all read")
 
 
 @pytest.mark.parametrize(("flag", "setting", "asked"), [(9001, None, 9001), (None, 9002, 9002), (None, None, None)])
