@@ -54,6 +54,10 @@ class _Lines:
     def __init__(self, file: FileIO) -> None:
         self._file = file
 
+    def __del__(self) -> None:
+        """Close when other logs are chosen; while the process lives, the file does."""
+        self._file.close()
+
     def write(self, text: str) -> None:
         """Write at once, or not at all."""
         with contextlib.suppress(OSError):
