@@ -60,7 +60,8 @@ class Desk:
         elif held is not None and change.event == "extended":
             self._extend(held, change)
         elif held is not None:
-            time = max(change.time, held.alert.raised_at)  # a clock is accused on another time line than it is cleared
+            # A clock is accused on the log's time line and cleared by rows of the device's own.
+            time = max(change.time, held.alert.raised_at, change.anomaly.end or 0)
             alert = replace(held.alert, anomaly=_carry(held.alert, change.anomaly), cleared_at=time)
             self._tell("cleared", alert, time, note=change.reason)
 

@@ -27,6 +27,16 @@ FAULTS: Final[Mapping[str, str]] = {
 }
 """What a sensor with the fault does, after its name."""
 
+_BRIEF: Final[Mapping[str, str]] = {
+    SensorFault.BAD_QUALITY.name: "marks its values as bad",
+    SensorFault.STUCK.name: "is stuck",
+    SensorFault.FLAT.name: "hardly moves",
+    SensorFault.NOISE.name: "is far too noisy",
+    SensorFault.UNIT_JUMP.name: "has jumped",
+    SensorFault.DISAGREES.name: "disagrees with all others",
+}
+"""The same in fewer words, where there are fewer."""
+
 VERBS: Final[Mapping[str, str]] = {
     "raised": "Alert",
     "updated": "Update",
@@ -111,9 +121,11 @@ def brief(anomaly: Anomaly) -> str:
         return "its device's clock is wrong"
     if anomaly.kind is Kind.DATA_LOSS:
         return "no data from any sensor"
-    if anomaly.fault == SensorFault.DISAGREES.name:
-        return f"sensor {plain(', '.join(anomaly.tags))} disagrees with all others"
-    return trouble(anomaly).replace("its alert line", "its line")
+    if anomaly.fault in _BRIEF:
+        return f"sensor {plain(', '.join(anomaly.tags))} {_BRIEF[anomaly.fault]}"
+    if anomaly.kind is Kind.PROCESS:
+        return f"unlike normal, {number(anomaly.peak)} x its line"
+    return trouble(anomaly)
 
 
 def message(

@@ -263,6 +263,14 @@ def test_another_rule_or_span_raises_other_alerts(folder: Path, words: list[str]
     assert json.loads(output(folder, "preview", "--json", *words))["count"] == count
 
 
+def test_the_preview_tells_alerts_of_all_machines_in_order_of_time(folder: Path) -> None:
+    found = json.loads(output(folder, "preview", "--json", "--rows", "5"))["alerts"]
+    raised = [alert["raised_at"] for alert in found]
+    assert raised == sorted(raised)
+    by_machine = sorted(found, key=lambda alert: (alert["asset"], alert["raised_at"]))
+    assert [alert["raised_at"] for alert in by_machine] != raised
+
+
 def test_the_preview_for_people_says_how_many_and_which(folder: Path) -> None:
     lines = output(folder, "preview", "--line", "2").splitlines()
     assert lines[0] == "Rule: 6 of 10 rows over 2; clears at 0.8."

@@ -399,6 +399,8 @@ def test_a_wrong_clock_is_told_without_a_model_and_never_clears_before_it_was_ra
     cleared = next(event for event in desk.events if event.event == "cleared")
     assert cleared.alert.cleared_at is not None
     assert cleared.alert.cleared_at >= cleared.alert.raised_at
+    assert cleared.alert.anomaly.end is not None
+    assert cleared.alert.cleared_at >= cleared.alert.anomaly.end
     assert cleared.time >= cleared.alert.raised_at
 
 

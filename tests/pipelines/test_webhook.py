@@ -258,7 +258,7 @@ class Screen(io.StringIO):
 def test_the_console_prints_one_line_without_colour_into_a_file() -> None:
     stream = io.StringIO()
     ConsoleNotifier(stream=stream).notify(EVENT, "text")
-    assert stream.getvalue() == "22:14:20 medium raised pump-1: unlike normal, 2.4 times its line (vib)\n"
+    assert stream.getvalue() == "22:14:20 medium raised pump-1: unlike normal, 2.4 x its line (vib, temp)\n"
 
 
 def test_the_console_prints_colour_on_a_terminal_and_still_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,13 +278,13 @@ def test_a_line_says_the_machine_and_its_trouble_first_and_ends_between_words() 
 
     deep = replace(ANOMALY, asset="northworks/handling/shipping/boiler-101")
     alone = replace(deep, kind=Kind.INSTRUMENT, cause="instrument:o2", tags=("o2",), fault="DISAGREES")
-    assert told(deep) == "raised boiler-101: unlike normal, 2.4 times its line"
+    assert told(deep) == "raised boiler-101: unlike normal, 2.4 x its line (vib)"
     assert told(alone) == "raised boiler-101: sensor o2 disagrees with all others"
     assert told(replace(alone, fault="MISSING")) == "raised boiler-101: sensor o2 sends nothing"
     assert told(replace(ANOMALY, kind=Kind.DATA_LOSS)) == "raised pump-1: no data from any sensor, s1"
     clock = replace(ANOMALY, kind=Kind.INSTRUMENT, cause="instrument:clock", tags=("clock",), fault="CLOCK")
     assert told(clock) == "raised pump-1: its device's clock is wrong, s1"
-    assert told(replace(ANOMALY, asset="p"), "cleared") == "cleared p: unlike normal, 2.4 times its line (vib, temp)"
+    assert told(replace(ANOMALY, asset="p"), "cleared") == "cleared p: unlike normal, 2.4 x its line (vib, temp)"
 
 
 def test_no_line_is_wider_than_80_columns_or_steers_the_terminal() -> None:
