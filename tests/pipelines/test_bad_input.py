@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 import os
 import re
 import shutil
@@ -270,6 +271,56 @@ def test_nothing_is_learned_from_sensors_that_all_stand_still(
     assert code == 65
     assert "every signal (temp, flow) stays at one value" in said
     assert not list((tmp_path / "store").rglob("manifest.json"))
+
+
+def test_tags_that_vanish_and_appear_are_told_of_their_sensors_and_of_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "data", HEADER + rows(0, 100), "pump-1_2026-01.csv")
+    write(data, "timestamp,temp,level\n" + rows(100, 200), "pump-1_2026-02.csv")
+    code, said = call(monkeypatch, capfd, *arguments("run", data, tmp_path / "store"))
+    assert code == 0, said
+    assert "pump-1 has no level here, as in its other files" in said
+    assert "pump-1 has no flow here, as in its other files" in said
+    assert "400 readings taken in\n" in said
+    alerts = SqliteHistorianReader(tmp_path / "store" / "historian.db").alerts()
+    assert {(a.anomaly.cause, a.anomaly.fault) for a in alerts} == {
+        ("instrument:flow", "MISSING"),
+        ("instrument:level", "MISSING"),
+    }
+
+
+def test_a_unit_that_changes_is_told_as_that_and_never_as_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    day = [
+        (50 + 10 * math.sin(i / 30) + NOISE[i][0], 20 + 5 * math.sin(i / 30) + 0.3 * NOISE[i][1]) for i in range(900)
+    ]
+    lines = [f"{stamp(i)},{c if i < 700 else c * 1.8 + 32:.3f},{f:.3f}\n" for i, (c, f) in enumerate(day)]
+    data = write(tmp_path / "data", "timestamp,temp [°C],flow\n" + "".join(lines))
+    words = ["--train-rows", "600", "--model", "window_pca", "--out", str(tmp_path / "out")]
+    code, said = call(monkeypatch, capfd, "replay", "--data", str(data), *words)
+    assert code == 0, said
+    assert "1 alerts" in said
+    assert "sensor temp [°C] has jumped as if its unit or scale had changed" in said
+
+
+def test_a_damaged_model_fails_the_check_by_name_and_a_run_goes_on_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, store = write(tmp_path / "data", HEADER + rows(0, 900)), tmp_path / "store"
+    assert call(monkeypatch, capfd, *arguments("train", data, store))[0] == 0
+    (bundle,) = store.rglob("scorer.npz")
+    content = bytearray(bundle.read_bytes())
+    content[len(content) // 2] ^= 1
+    bundle.chmod(0o644)
+    bundle.write_bytes(bytes(content))
+    code, said = call(monkeypatch, capfd, "check", "--data-dir", str(store))
+    assert code == 65, said
+    assert re.search(r"failure +models .*scorer\.npz", said), said
+    code, said = call(monkeypatch, capfd, *arguments("run", data, store))
+    assert code == 0, said
+    assert stored(store) == 1800
 
 
 # --------------------------------------------------------------------------------------------------- words and places
