@@ -140,8 +140,10 @@ class Story:
     def watch(self, system: Running) -> None:
         """Note milestones, and tell of each once."""
         counts = system.embedded.score.counts()
-        if any(counts[f"w:{rung}"] for rung in Rung):
-            self._milestone("first_score", "first scores: engineering limits, while there is nothing learned yet")
+        if any(counts[f"w:{rung}"] for rung in Rung) and "first_score" not in self.stages:
+            self.stages["first_score"] = time.monotonic() - self.started
+            if not counts[f"w:{Rung.WINDOW_PCA}"]:
+                self.say("first scores: engineering limits, while there is nothing learned yet")
         if "first_alert" not in self.stages and system.historian.alerts(limit=1):
             self.stages["first_alert"] = time.monotonic() - self.started
         for group, version in system.embedded.score.serving().items():
@@ -150,8 +152,3 @@ class Story:
                 self.stages.setdefault(rung, time.monotonic() - self.started)
                 self.say(f"{rung.replace('_', ' ')} {version} serves the group {group}")
             self._serving[group] = version
-
-    def _milestone(self, name: str, text: str) -> None:
-        if name not in self.stages:
-            self.stages[name] = time.monotonic() - self.started
-            self.say(text)
