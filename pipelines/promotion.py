@@ -8,7 +8,7 @@ from anomaly.registry import Registry
 from pipelines import serving
 from pipelines.codec import Serving
 from pipelines.ports import Log
-from pipelines.serving import RULES_VERSION
+from pipelines.serving import RULES_VERSION, ServingTable
 
 
 def promote(
@@ -26,12 +26,24 @@ def promote(
 
 
 def roll_back(
-    log: Log, registry: Registry, group: str, *, since: int = 0, actor: str = "", reason: str = ""
+    log: Log,
+    registry: Registry,
+    group: str,
+    *,
+    since: int = 0,
+    actor: str = "",
+    reason: str = "",
+    command: str = "",
 ) -> Serving:
     """Let the champion before the present one serve again; with none before, the rules.
 
-    Raises ConfigurationError if the rules serve already, ModelRefused if the earlier version is damaged, StorageError.
+    `command`: id of what was asked; asked again, as after a crash, it only finishes what is missing of it. Raises
+    ConfigurationError if the rules serve already, ModelRefused if the earlier version is damaged, StorageError.
     """
+    said = _said(log, group, command)
+    if said is not None:
+        _note(registry, said)
+        return said
     version = registry.previous(group) or RULES_VERSION
     champion = registry.aliases(group).get("champion")
     if champion is None and version == RULES_VERSION:
@@ -40,13 +52,32 @@ def roll_back(
             "see `plantwatch models list`"
         )
     rung = _rung(registry, group, version)
-    wish = Serving(group, version, since, rung, actor, reason or f"rolled back from {champion}")
+    why = reason or f"rolled back from {champion}"
+    wish = Serving(group, version, since, rung, actor, f"{why}{_mark(command)}")
     serving.promote(log, wish)
-    if version == RULES_VERSION:
-        registry.set_alias(group, "champion", None)
-    else:
-        registry.roll_back(group)
+    _note(registry, wish)
     return wish
+
+
+def _mark(command: str) -> str:
+    return f" [command {command}]" if command else ""
+
+
+def _said(log: Log, group: str, command: str) -> Serving | None:
+    """The newest wish for the group, if it is this very command's."""
+    table = ServingTable()
+    table.refresh(log)
+    newest = table.wishes.get(group)
+    known = newest is not None and bool(command) and newest.serving.reason.endswith(_mark(command))
+    return newest.serving if newest is not None and known else None
+
+
+def _note(registry: Registry, wish: Serving) -> None:
+    """Let the registry's champion be the one that was rolled back to, unless it is already."""
+    if wish.version == RULES_VERSION:
+        registry.set_alias(wish.group, "champion", None)
+    elif registry.aliases(wish.group).get("champion") != wish.version:
+        registry.roll_back(wish.group)
 
 
 def _rung(registry: Registry, group: str, version: str) -> Rung:

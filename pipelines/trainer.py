@@ -98,7 +98,8 @@ class TrainWorker:
                 self._asked.append((record.offset, command))
 
     def set_aside(self, record: Record) -> None:
-        """Pass over a record that ended the process again and again."""
+        """Pass over a record that ended the process again and again: nobody is to wait for it."""
+        _log.error("command_set_aside", offset=record.offset)
         self._position = record.offset + 1
 
     def write(self) -> Mapping[Partition, tuple[int, Metadata]]:
@@ -213,7 +214,14 @@ class TrainWorker:
                 self._log, self._registry, command.target, version, actor=command.actor, reason=command.note
             )
         else:
-            promotion.roll_back(self._log, self._registry, command.target, actor=command.actor, reason=command.note)
+            promotion.roll_back(
+                self._log,
+                self._registry,
+                command.target,
+                actor=command.actor,
+                reason=command.note,
+                command=command.id,
+            )
 
     def _retrain(self, command: Command) -> None:
         now = self._clock.now()

@@ -137,6 +137,24 @@ def test_promotion_is_said_on_the_log_and_noted_in_the_registry(tmp_path: Path) 
     assert (registry.aliases("pumps"), wished()) == ({}, ("rules", Rung.RULES))
 
 
+@pytest.mark.parametrize("crashed_before_the_alias", [False, True])
+def test_one_command_rolls_back_one_version_however_often_it_is_carried_out(
+    tmp_path: Path, crashed_before_the_alias: bool
+) -> None:
+    registry, log = Registry(tmp_path / "models"), MemoryLog(SystemClock())
+    log.create(topics.partitions(2), topics.COMPACTED)
+    one, two, three = (fitted(registry, tmp_path / "work", NOW + n * SECOND) for n in range(3))
+    for version in (one, two, three):
+        promote(log, registry, "pumps", version)
+    roll_back(log, registry, "pumps", command="c1")
+    if crashed_before_the_alias:
+        registry.set_alias("pumps", "champion", three)
+    roll_back(log, registry, "pumps", command="c1")
+    assert registry.aliases("pumps") == {"champion": two}
+    roll_back(log, registry, "pumps", command="c2")
+    assert registry.aliases("pumps") == {"champion": one}
+
+
 def test_a_group_that_never_had_a_champion_cannot_roll_back(tmp_path: Path) -> None:
     log = MemoryLog(SystemClock())
     log.create(topics.partitions(2), topics.COMPACTED)
