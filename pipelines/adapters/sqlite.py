@@ -84,6 +84,11 @@ class Database:
                 with suppress(sqlite3.Error):
                     connection.close()
 
+    def __del__(self) -> None:
+        """A database that nobody holds any more is closed: a page's cache forgets without a word."""
+        if hasattr(self, "_connection"):
+            self.close()
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Everything inside is stored durably, or nothing is. Waits for other writers up to the patience."""
