@@ -1,4 +1,4 @@
-"""`plantwatch run`: all services in one process, on a folder of files or on what producers append to the log."""
+"""`plantwatch run`: all services in one process, on a folder, the simulator, or what producers append to the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from anomaly.errors import DataError
+from anomaly.errors import ConfigurationError, DataError
 from pipelines import run_report, wiring
 from pipelines.adapters.system_clock import SystemClock
 from pipelines.demo_log import quiet_logs
@@ -27,6 +27,9 @@ POSITION_FILE = "source.json"
 def run(
     data: Annotated[Path | None, typer.Option(help="Folder or file of CSV or Parquet to read.")] = None,
     plant: Annotated[Path | None, typer.Option(help="Plant file; without it the folder shows what there is.")] = None,
+    simulator: Annotated[
+        bool, typer.Option("--simulator", help="Watch the simulated plant of `demo` instead.")
+    ] = False,
     speed: Annotated[
         float | None, typer.Option(min=0.001, help="Replay so many times faster than life; without it at once.")
     ] = None,
@@ -41,6 +44,12 @@ def run(
 ) -> None:
     """Score, record, alert and train in one process until Ctrl-C; goes on where it stopped."""
     settings = Settings(config=config, data_dir=data_dir, plant=plant, timezone=timezone)
+    if simulator:
+        from pipelines.commands.demo import demo  # noqa: PLC0415  # the simulator is slow to import
+
+        _only_simulator(data=data, plant=plant, once=once, no_train=not train)
+        demo(settings.data_dir, speed or 1.0, headless=not page, port=port, metrics_port=metrics_port)
+        return
     wiring.data_file(settings, "")
     quiet_logs(settings.data_dir / "services.log", settings.log_level)
     described, folder = open_source(settings, data, _say)
@@ -66,6 +75,16 @@ def run(
             if once and source.read.is_set() and embedded.drained():
                 break
         _close(system, before, len(described.assets))
+
+
+def _only_simulator(**others: object) -> None:
+    """Raises ConfigurationError if an option was given that says nothing about a simulated plant."""
+    given = [f"--{name.replace('_', '-')}" for name, value in others.items() if value]
+    if given:
+        raise ConfigurationError(
+            f"--simulator was given with {', '.join(given)}; expected one source of readings, which is then watched "
+            "until Ctrl-C and learned from; leave one out"
+        )
 
 
 def _close(system: Running, before: Mapping[Partition, int], machines: int) -> None:

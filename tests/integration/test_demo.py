@@ -131,3 +131,22 @@ def test_reset_forgets_a_demo_and_nothing_else(tmp_path: Path) -> None:
     process = demo(stored, "--reset")
     assert "Forgotten" in ended(process)[0]
     assert (process.returncode, stored.exists()) == (0, False)
+
+
+def test_run_watches_the_simulator_too_and_takes_no_second_source(tmp_path: Path) -> None:
+    run = [sys.executable, "-W", "ignore", "-m", "pipelines", "run", "--simulator", "--data-dir", str(tmp_path)]
+    process = subprocess.Popen(
+        [*run, "--no-dashboard", "--speed", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    while "first scores" not in (line := process.stderr.readline()):
+        assert line, "it ended before the first score"
+    process.send_signal(signal.SIGINT)
+    assert "readings" in ended(process)[1]
+    assert process.returncode == 0
+
+    process = subprocess.Popen(
+        [*run, "--data", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert "--simulator was given with --data" in ended(process)[1]
+    assert process.returncode == 78
