@@ -22,6 +22,8 @@ from pipelines.scoring import ScoreWorker
 from pipelines.trainer import TrainWorker
 
 _PULSE_S = 1.0
+FEW_RECORDS = 3
+"""Records an asset may have waiting while the services count as caught up."""
 
 _log = structlog.get_logger(__name__)
 
@@ -128,6 +130,15 @@ class Embedded:
         if self.trainer is not None:
             parts["train"] = self.trainer.status()
         return parts | {name: status() for name, status in self._extra.items()}
+
+
+def caught_up(log: Log, plant: Plant) -> bool:
+    """Whether next to nothing waits to be scored or recorded: only then is what is stored worth learning from.
+
+    A version fitted on the first half of a history that is still being loaded would judge, and misjudge, the other.
+    """
+    few = FEW_RECORDS * len(plant.assets)
+    return all(lag(log, group, topics.READINGS) <= few for group in ("score", "record"))
 
 
 def _figure(name: str) -> str:

@@ -14,7 +14,7 @@ from anomaly.registry import Registry
 from dashboard import launch
 from pipelines import metrics, wiring
 from pipelines.alert_state import AlertPolicy
-from pipelines.embedded import Embedded, Status
+from pipelines.embedded import Embedded, Status, caught_up
 from pipelines.fit_client import FitClient
 from pipelines.only_one import only_one
 from pipelines.plant_file import write_plant
@@ -64,6 +64,10 @@ def running(
         for place in settings.critical_assets:
             if not any(AlertPolicy(critical=(place,)).is_critical(asset.path) for asset in plant.assets):
                 say(f"warning: critical_assets names {place!r}, and no machine of the plant is there")
+
+        def worth_learning() -> bool:
+            return ready() and caught_up(log, plant)
+
         embedded = Embedded(
             log=log,
             historian=historian,
@@ -72,7 +76,7 @@ def running(
             clock=clock,
             alerts=AlertPolicy(episodes=settings.episode_policy(), critical=settings.critical_assets),
             notifiers=wiring.open_notifiers(settings, say, settings.timezone or plant.timezone),
-            trainer=TrainWorker(log, historian, registry, plant, clock, fits, ready=ready) if train else None,
+            trainer=TrainWorker(log, historian, registry, plant, clock, fits, ready=worth_learning) if train else None,
             extra=extra,
         )
         embedded.start()

@@ -11,9 +11,12 @@ import pytest
 from anomaly.domain import Asset, Plant, Tag
 from anomaly.errors import ConfigurationError
 from dashboard import launch
-from pipelines import running, wiring
+from pipelines import running, topics, wiring
+from pipelines.adapters.memory import MemoryClock, MemoryLog
 from pipelines.adapters.system_clock import SystemClock
 from pipelines.checking import Status, notify_urls
+from pipelines.embedded import caught_up
+from pipelines.ports import NewRecord, Partition, Position
 from pipelines.run_source import Source
 from pipelines.settings import Settings
 
@@ -86,3 +89,20 @@ def test_a_wrong_notify_url_is_refused_without_its_secret(url: str) -> None:
     with pytest.raises(ConfigurationError, match="not understood") as refused:
         wiring.open_apprise(Settings(notify_urls=[url]))
     assert "hunter2" not in str(refused.value)
+
+
+def test_what_waits_to_be_recorded_is_not_learned_from_yet() -> None:
+    """A version fitted on half a history would misjudge the other half."""
+    log = MemoryLog(MemoryClock(0))
+    log.create(topics.partitions(1), topics.COMPACTED)
+    plant = Plant("works", (Asset("s/p", "pumps", (Tag("flow"),)),))
+    assert caught_up(log, plant)
+    log.append([NewRecord(topics.READINGS, b"s/p", b"{}") for _ in range(10)])
+    assert not caught_up(log, plant)
+    readings = Partition(topics.READINGS, 0)
+    for group in ("score", "record"):
+        consumer = log.join(group, [topics.READINGS])
+        consumer.poll(1, 0.0)
+        assert not caught_up(log, plant)
+        consumer.commit({readings: Position(9)})
+    assert caught_up(log, plant)
