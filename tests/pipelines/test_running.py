@@ -19,6 +19,7 @@ from pipelines.embedded import caught_up
 from pipelines.ports import NewRecord, Partition, Position
 from pipelines.run_source import Source
 from pipelines.settings import Settings
+from pipelines.trainer import TrainWorker
 
 PLANT = Plant("w", (Asset("s/line-1/pump", "p", (Tag("t"),)),))
 IMGHDR = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -106,3 +107,18 @@ def test_what_waits_to_be_recorded_is_not_learned_from_yet() -> None:
         assert not caught_up(log, plant)
         consumer.commit({readings: Position(9)})
     assert caught_up(log, plant)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_ladder_is_told_to_wait_until_all_is_recorded(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    class Listening(TrainWorker):
+        def __init__(self, *parts: Any, ready: Any) -> None:
+            asked.append(ready())
+            super().__init__(*parts, ready=ready)
+
+    monkeypatch.setattr(running, "TrainWorker", Listening)
+    monkeypatch.setattr(running, "caught_up", lambda *_: whole)
+    with running.running(Settings(), PLANT, SystemClock(), print, ready=lambda: True):
+        assert asked == [whole]
