@@ -76,6 +76,21 @@ class Consumer(Protocol):
     def seek(self, partition: Partition, offset: int) -> None:
         """The next poll reads `partition` from `offset` on. Below the log's start: from the start."""
 
+    def pause(self) -> None:
+        """Poll no records until `resume`, of the whole assignment and of what is assigned meanwhile. Idempotent.
+
+        Polls wait as if there were no records; they still bring what is revoked and assigned, and keep the membership.
+        """
+
+    def resume(self) -> None:
+        """Poll on from where each partition stands. Idempotent."""
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Offsets from the next record to be read to the end, per partition held, as far as known. Does not wait.
+
+        Compaction leaves holes, so there may be fewer records. A partition of which nothing is known yet is left out.
+        """
+
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """Durably store the group's positions, all or none. Idempotent. Raises Fenced if a partition was lost."""
 

@@ -26,6 +26,7 @@ class MemoryConsumer:
         self._mine: dict[Partition, int] = {}
         self._next: dict[Partition, int] = {}
         self._turn = 0
+        self._paused = False
         self._closed = False
         self._group = log.groups.setdefault(group, Group())
         self._number = self._group.join(topics, log.timer())
@@ -48,6 +49,20 @@ class MemoryConsumer:
         """See `Consumer.seek`. Raises Fenced if the partition is not ours."""
         self._check(partition, self._mine)
         self._next[partition] = offset
+
+    def pause(self) -> None:
+        """See `Consumer.pause`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """See `Consumer.resume`."""
+        self._paused = False
+
+    def lag(self) -> Mapping[Partition, int]:
+        """See `Consumer.lag`."""
+        with self._log.open():
+            ends = {topic: self._log.ends(topic) for topic in self._topics}
+            return {p: max(0, ends[p.topic][p][1] - max(self._next[p], ends[p.topic][p][0])) for p in self._mine}
 
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """See `Consumer.commit`."""
@@ -84,6 +99,8 @@ class MemoryConsumer:
         return Batch(tuple(lost), assigned)
 
     def _records(self, limit: int) -> tuple[Record, ...]:
+        if self._paused:
+            return ()
         partitions = list(self._mine)
         turn = self._turn = (self._turn + 1) % max(1, len(partitions))
         records: list[Record] = []

@@ -38,6 +38,7 @@ class SqliteConsumer:
         self._mine: dict[Partition, int] = {}
         self._next: dict[Partition, int] = {}
         self._turn = 0
+        self._paused = False
         self._seen = -1
         self._beat = self._looked = log.timer()
         self._lock = MemberLock(log.database.path)
@@ -66,6 +67,19 @@ class SqliteConsumer:
         """See `Consumer.seek`. Raises Fenced if the partition is not ours."""
         self._check_mine(partition)
         self._next[partition] = offset
+
+    def pause(self) -> None:
+        """See `Consumer.pause`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """See `Consumer.resume`."""
+        self._paused = False
+
+    def lag(self) -> Mapping[Partition, int]:
+        """See `Consumer.lag`."""
+        ends = {topic: self._log.ends(topic) for topic in self._topics}
+        return {p: max(0, ends[p.topic][p][1] - max(self._next[p], ends[p.topic][p][0])) for p in self._mine}
 
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """See `Consumer.commit`."""
@@ -106,6 +120,8 @@ class SqliteConsumer:
             due = self._due(connection)
         if due and (changed := self._sync()) is not None:
             return changed
+        if self._paused:
+            return Batch(assigned={})
         with self._log.database.snapshot() as connection:
             return Batch(assigned={}, records=tuple(self._records(connection, limit)))
 

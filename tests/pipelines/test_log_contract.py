@@ -263,6 +263,88 @@ def test_seek_goes_back_and_forth_and_below_the_start_means_the_start(log: Log, 
     member.consumer.close()
 
 
+def test_a_paused_member_gets_no_record_keeps_its_place_and_goes_on_where_it_stood(log: Log, topic: str) -> None:
+    put(log, *(b"%d" % i for i in range(20)))
+    member = Member(log)
+    until([member], lambda: len(member.held) == 4)
+    while len(member.records) < 5:
+        member.poll(limit=5 - len(member.records))
+    member.consumer.pause()
+    member.consumer.pause()
+    put(log, b"20", partition=0)
+    put(log, b"other", partition=2)
+    begin = time.monotonic()
+    while time.monotonic() < begin + 1.0:
+        assert member.poll(limit=3, timeout_s=0.2).records == ()
+    assert len(member.held) == 4
+    member.consumer.resume()
+    member.consumer.resume()
+    until([member], lambda: len(member.records) == 22)
+    assert [int(r.value or b"") for r in member.records if r.partition.number == 0] == list(range(21))
+    member.consumer.close()
+
+
+def test_a_paused_poll_waits_as_long_as_one_without_records(log: Log, topic: str) -> None:
+    member = Member(log)
+    until([member], lambda: len(member.held) == 4)
+    member.consumer.pause()
+    put(log, b"a")
+    begin = time.monotonic()
+    assert member.poll(timeout_s=0.3).records == ()
+    assert 0.25 < time.monotonic() - begin < 5.0
+    member.consumer.close()
+
+
+def test_what_is_assigned_while_paused_is_paused_too(log: Log, topic: str) -> None:
+    for partition in range(4):
+        put(log, b"%d" % partition, partition=partition)
+    first, second = Member(log), Member(log)
+    first.consumer.pause()
+    until([first, second], lambda: len(first.held) == len(second.held) == 2)
+    second.consumer.close()
+    until([first], lambda: len(first.held) == 4)
+    for _ in range(10):
+        first.poll()
+    assert first.records == []
+    first.consumer.resume()
+    until([first], lambda: sorted(first.values(), key=str) == [b"0", b"1", b"2", b"3"])
+    first.consumer.close()
+
+
+def test_seeking_while_paused_holds_when_resumed(log: Log, topic: str) -> None:
+    put(log, *(b"%d" % i for i in range(6)))
+    member = Member(log)
+    until([member], lambda: len(member.records) == 6)
+    member.consumer.pause()
+    member.poll()
+    member.consumer.seek(Partition(topic, 0), 4)
+    assert member.poll().records == ()
+    member.records.clear()
+    member.consumer.resume()
+    until([member], lambda: len(member.records) == 2)
+    assert member.values() == [b"4", b"5"]
+    member.consumer.close()
+
+
+def test_lag_counts_what_was_not_read_also_while_paused(log: Log, topic: str) -> None:
+    put(log, *(b"%d" % i for i in range(10)), partition=1)
+    member = Member(log)
+    assert member.consumer.lag() == {}
+    until([member], lambda: len(member.held) == 4)
+    while len(member.records) < 4:
+        member.poll(limit=4 - len(member.records))
+    until([member], lambda: len(member.consumer.lag()) == 4)
+    unread = 10 - len(member.records)
+    assert member.consumer.lag() == {Partition(topic, p): unread if p == 1 else 0 for p in range(4)}
+    member.consumer.pause()
+    put(log, b"more", partition=1)
+    until([member], lambda: member.consumer.lag()[Partition(topic, 1)] == unread + 1)
+    member.consumer.resume()
+    until([member], lambda: len(member.records) == 11)
+    until([member], lambda: not any(member.consumer.lag().values()))
+    member.consumer.close()
+
+
 def test_a_committed_position_comes_back_with_its_metadata_to_the_next_member(log: Log, topic: str) -> None:
     put(log, b"a", b"b", b"c")
     first = Member(log)
