@@ -23,6 +23,7 @@ from pydantic_settings import (
 from anomaly.domain import SECOND
 from anomaly.episode_policy import Density, EpisodePolicy
 from anomaly.errors import ConfigurationError
+from pipelines.settings_servers import SECRETS, ServerSettings
 from pipelines.settings_sources import (
     PREFIX,
     config_path,
@@ -34,11 +35,10 @@ from pipelines.settings_sources import (
     unknown,
 )
 
-_WEAK: Final = frozenset({"admin", "password", "my-token", "changeme", "secret"})
 _FILE: Final = "_from_file"
 
 
-class Settings(BaseSettings):
+class Settings(ServerSettings):
     """What an installation chooses. `Settings(config=FILE, **flags)`: a flag of None is not given.
 
     Raises ConfigurationError that names every mistake.
@@ -48,12 +48,14 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default_factory=default_data_dir)
     """Folder of the embedded log, the historian, the models and `plant.toml`."""
+    models_dir: Path | None = None
+    """Folder of the models; without it `models` in the data folder."""
     plant: Path | None = None
     """Plant file; without it `plant.toml` in the data folder, if there is one, else what the data shows."""
     timezone: str | None = None
     """IANA name, for people and for naive times in files; without it the plant file's."""
     partitions: int = Field(4, ge=1, le=1024)
-    """Partitions of the embedded log, fixed when it is made: the largest number of workers that can share it."""
+    """Partitions of the log, fixed when its topics are made: the largest number of workers that can share it."""
     log_retention_hours: float = Field(7 * 24, gt=0)
     """Readings, scores and dead letters stay on the log so long."""
     historian_retention_days: float = Field(400, gt=0)
@@ -83,7 +85,7 @@ class Settings(BaseSettings):
     alert_min_duration_s: float = Field(0, ge=0)
     """A process alert is raised no sooner than so long after its onset, seconds."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Of `services.log` in the data folder."""
+    """Of `services.log` in the data folder, and of what `serve` prints."""
 
     def __init__(self, *, config: Path | None = None, **flags: Any) -> None:
         given = {name: value for name, value in flags.items() if value is not None}
@@ -118,32 +120,24 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret(cls, values: dict[str, Any]) -> dict[str, Any]:
-        path = values.get("webhook_secret_file")
-        if path and not values.get("webhook_secret"):
-            try:
-                return values | {"webhook_secret": Path(path).expanduser().read_text(encoding="utf-8").strip()}
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"webhook_secret_file {path}: {error}") from error
+        for name in SECRETS:
+            path = values.get(f"{name}_file")
+            if path and not values.get(name):
+                try:
+                    values = values | {name: Path(path).expanduser().read_text(encoding="utf-8").strip()}
+                except (OSError, UnicodeDecodeError) as error:
+                    raise ValueError(f"{name}_file {path}: {error}") from error
         return values
 
-    @field_validator("data_dir", "plant")
+    @field_validator("data_dir", "plant", "models_dir")
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
         return path.expanduser() if path else path
 
-    @field_validator("webhook_secret")
-    @classmethod
-    def _strong(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None:
-            text = secret.get_secret_value().strip()
-            if len(text) < 16 or text.lower() in _WEAK:
-                raise ValueError(f"a secret needs at least 16 characters, this one has {len(text)}")
-        return secret
-
-    @field_validator("notify_urls", "critical_assets", mode="before")
+    @field_validator("notify_urls", "critical_assets", "kafka_servers", mode="before")
     @classmethod
     def _listed(cls, given: Any, about: ValidationInfo) -> Any:
-        """A text from a variable or a secret file as a list: JSON, or apart by blanks (URLs) or commas (paths)."""
+        """A text from a variable or a secret file as a list: JSON, or apart by blanks (URLs) or commas (the rest)."""
         if not isinstance(given, str):
             return given
         if given.lstrip().startswith("["):

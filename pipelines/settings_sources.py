@@ -17,9 +17,10 @@ CONFIG: Final = PREFIX + "CONFIG"
 """Names the settings file; without it `plantwatch.toml` in the working directory, if there is one."""
 SECRETS_DIR: Final = PREFIX + "SECRETS_DIR"
 """Folder of secret files, one a setting (`plantwatch_webhook_secret`); without it /run/secrets, if there is one."""
-_OTHERS: Final = frozenset({CONFIG, SECRETS_DIR, PREFIX + "PYTHON", PREFIX + "DATASETS", PREFIX + "TEST_SERVERS"})
-"""Variables that steer the scripts and tests, not the program."""
-_PRIVATE: Final = frozenset({"notify_urls"})
+_OTHERS: Final = frozenset({CONFIG, SECRETS_DIR, PREFIX + "PYTHON", PREFIX + "DATASETS"})
+"""Variables that steer the scripts, not the program; so do those that begin with `_TESTS`."""
+_TESTS: Final = PREFIX + "TEST_"
+_PRIVATE: Final = frozenset({"notify_urls", "kafka_password", "influx_token", "influx_url", "kafka_token_url"})
 """Settings that may hold a password, and are not repeated in messages."""
 
 
@@ -81,7 +82,8 @@ def unknown(
     wrong = [f"unknown setting {name!r}{did_you_mean(name, known)}" for name in flags if name not in known]
     wrong += [f"{path}: unknown setting {name!r}{did_you_mean(name, known)}" for name in from_file if name not in known]
     variables = {PREFIX + name.upper() for name in known} | _OTHERS
-    typed = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in variables)
+    ours = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+    typed = [name for name in ours if name.upper() not in variables and not name.upper().startswith(_TESTS)]
     return wrong + [f"environment: unknown variable {name}{did_you_mean(name, variables)}" for name in typed]
 
 

@@ -11,9 +11,10 @@ import inspect
 import itertools
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
-from pipelines import settings
+from pipelines import settings, settings_servers
 
 README: Final = Path(__file__).parent.parent / "README.md"
 BEGIN: Final = "<!-- settings: made by scripts/settings_table.py -->"
@@ -21,9 +22,14 @@ END: Final = "<!-- end of settings -->"
 
 
 def descriptions() -> dict[str, str]:
-    """The line under each field of `Settings`, by name."""
-    tree = ast.parse(inspect.getsource(settings))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    """The line under each field of `Settings`, by name, in the order that people read them: servers last."""
+    return _of(settings, "Settings") | _of(settings_servers, "ServerSettings")
+
+
+def _of(module: ModuleType, name: str) -> dict[str, str]:
+    """The line under each field of one class."""
+    tree = ast.parse(inspect.getsource(module))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
     found = {}
     for field, below in itertools.pairwise(body):
         if (
@@ -39,15 +45,15 @@ def descriptions() -> dict[str, str]:
 def _default(name: str, value: Any) -> str:
     if name == "data_dir":
         return "`~/.local/share/plantwatch`"
-    return "–" if value in (None, ()) else f"`{value}`"
+    return "–" if value in (None, (), "") else f"`{value}`"
 
 
 def table() -> str:
-    """One row a field, in the order of the class."""
-    said = descriptions()
+    """One row a field. Raises KeyError for a field without its line."""
+    said, fields = descriptions(), settings.Settings.model_fields
     rows = ["| setting | default | what it is |", "|---|---|---|"]
-    for name, field in settings.Settings.model_fields.items():
-        rows.append(f"| `{name}` | {_default(name, field.default)} | {said[name]} |")
+    for name in (*said, *(name for name in fields if name not in said)):
+        rows.append(f"| `{name}` | {_default(name, fields[name].default)} | {said[name]} |")
     return "\n".join(rows)
 
 

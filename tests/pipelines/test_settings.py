@@ -127,3 +127,73 @@ def test_a_wrong_list_of_urls_is_refused_without_its_secrets(wrong: object) -> N
     told = _refusal(notify_urls=wrong)
     assert "notify_urls" in told
     assert "hunter2" not in told
+
+
+KAFKA = {"log": "kafka", "kafka_servers": ["kafka:9092"]}
+LOGIN = {"kafka_security": "sasl_ssl", "kafka_mechanism": "SCRAM-SHA-512", "kafka_user": "score"}
+PASSWORD = "correct-horse-battery"
+
+
+def test_servers_come_from_tables_of_the_file_and_from_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("plantwatch.toml").write_text(
+        'log = "kafka"\nhistorian = "influxdb"\n[kafka]\nservers = ["a:1", "[::1]:2"]\n'
+        '[influx]\nurl = "https://influx:8086"\ntoken = "0123456789abcdef-x"\n'
+    )
+    assert Settings().kafka_servers == ("a:1", "[::1]:2")
+    monkeypatch.setenv("PLANTWATCH_KAFKA_SERVERS", "b:1, c:2")
+    assert Settings().kafka_servers == ("b:1", "c:2")
+    assert (Settings().topic_prefix, Settings().influx_bucket_prefix) == ("plantwatch.", "plantwatch_")
+    assert "0123456789abcdef" not in repr(Settings())
+
+
+def test_what_kafka_needs_and_was_not_given_is_told_with_its_mend() -> None:
+    assert "PLANTWATCH_KAFKA_SERVERS=host:9092" in _refusal(log="kafka")
+    assert "host:port" in _refusal(**KAFKA | {"kafka_servers": ["kafka://kafka"]})
+    assert "expected PLAIN, SCRAM-SHA-256" in _refusal(**KAFKA, kafka_security="sasl_ssl")
+    assert "logs in nobody" in _refusal(**KAFKA, kafka_mechanism="PLAIN")
+    told = _refusal(**KAFKA, kafka_security="sasl_ssl", kafka_mechanism="PLAIN")
+    assert "kafka_user is not set" in told
+    assert "kafka_password (or kafka_password_file) is not set" in told
+    told = _refusal(**KAFKA, kafka_security="sasl_ssl", kafka_mechanism="OAUTHBEARER")
+    assert "kafka_token_url" in told
+    assert Settings(**KAFKA, **LOGIN, kafka_password=PASSWORD).kafka_user == "score"  # type: ignore[arg-type]
+
+
+def test_certificates_must_be_there_come_with_their_key_and_be_used(tmp_path: Path) -> None:
+    pem = tmp_path / "ca.pem"
+    assert "no such file" in _refusal(**KAFKA, kafka_security="ssl", kafka_ca_file=pem)
+    pem.touch()
+    assert "encrypts nothing" in _refusal(**KAFKA, kafka_ca_file=pem)
+    assert "kafka_key_file" in _refusal(**KAFKA, kafka_security="ssl", kafka_cert_file=pem)
+    assert Settings(**KAFKA, kafka_security="ssl", kafka_ca_file=pem).kafka_ca_file == pem  # type: ignore[arg-type]
+
+
+def test_what_influxdb_needs_and_was_not_given_is_told_with_its_mend() -> None:
+    told = _refusal(historian="influxdb")
+    assert "PLANTWATCH_INFLUX_URL=http://host:8086" in told
+    assert "plantwatch setup-historian" in told
+    told = _refusal(influx_url="http://admin:hunter2@influx:8086")
+    assert "influx_token" in told
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize("name", ["kafka_password", "kafka_client_secret", "influx_token", "webhook_secret"])
+@pytest.mark.parametrize("weak", ["", "hunter2", "my-token", "                ", "xxxxxxxxxxxxxxxxxxxx"])
+def test_every_secret_is_refused_when_weak_whether_given_or_from_its_file(
+    name: str, weak: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = _refusal(**{name: weak})
+    assert f"{name}: a secret needs at least 16 characters" in told
+    assert weak.strip() == "" or weak not in told
+    (tmp_path / "it").write_text(weak)
+    monkeypatch.setenv(f"PLANTWATCH_{name}_file".upper(), str(tmp_path / "it"))
+    assert "16 characters" in _refusal()
+    (tmp_path / "it").write_text(PASSWORD + "\n")
+    assert getattr(Settings(), name).get_secret_value() == PASSWORD
+
+
+def test_variables_of_the_tests_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTWATCH_TEST_KAFKA", "127.0.0.1:9")
+    assert Settings().log == "embedded"
+    monkeypatch.setenv("PLANTWATCH_KAFKA_SERVER", "127.0.0.1:9")
+    assert "did you mean 'PLANTWATCH_KAFKA_SERVERS'?" in _refusal()
