@@ -35,6 +35,8 @@ class PartitionState:
     streams: dict[str, AssetStream] = field(default_factory=dict)
     emitted: dict[str, int] = field(default_factory=dict)
     """Time of the newest score that is out, per asset."""
+    let_go: set[str] = field(default_factory=set)
+    """Assets silent for too long, of which a successor will find nothing but the idle record."""
     noticed: dict[str, int] = field(default_factory=dict)
     """Time of the newest clock notice that is out, per asset."""
     buried: set[int] = field(default_factory=set)
@@ -61,18 +63,27 @@ class PartitionState:
         if stream is not None and self.refilled:
             self.counts["gap_discarded"] += stream.pending
         stream = self.streams[asset.path] = AssetStream(asset)
+        self.let_go.discard(asset.path)
         return stream
 
     def note_emitted(self, asset: str, time: int) -> None:
         """Scores of `asset` up to `time` are out."""
         self.emitted[asset] = max(self.emitted.get(asset, 0), time)
 
+    def newly_idle(self) -> dict[str, int]:
+        """Time of the newest score (ns) of assets that the next commit lets go of; told until `let_go` has them."""
+        silent = {a for a, s in self.streams.items() if self._is_idle(s)} - self.let_go
+        return {asset: self.emitted[asset] for asset in sorted(silent) if asset in self.emitted}
+
+    def _is_idle(self, stream: AssetStream) -> bool:
+        return self.newest_append - stream.last_append > IDLE_LIMIT
+
     def metadata(self) -> Metadata:
         """What a successor needs: rewind offset `r`, ends of the outputs `s` and `d`, counters `c`.
 
         While outputs of records from `next_offset` on are out already, `s` and `d` stay before them.
         """
-        live = [s for s in self.streams.values() if self.newest_append - s.last_append <= IDLE_LIMIT]
+        live = [stream for stream in self.streams.values() if not self._is_idle(stream)]
         rewind = min((s.rewind for s in live if s.rewind is not None), default=self.next_offset)
         scores, dead = self.outputs if self.next_offset >= self.replay_until else self.replaying
         return {"r": rewind, "s": scores, "d": dead, "c": dict(self.counts)}

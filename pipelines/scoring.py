@@ -22,7 +22,7 @@ from pipelines.decoding import decode
 from pipelines.partition_state import CLOCK_VERSION, PartitionState, origin_headers, recover
 from pipelines.ports import Log, NewRecord, Partition, Record
 from pipelines.service import FATAL_TRIES, Metadata
-from pipelines.serving import ServingTable, activate
+from pipelines.serving import ServingTable, activate, let_go
 from pipelines.streams import LONGEST_WINDOW, Pushed
 from pipelines.versions import ModelSource, Versions
 
@@ -220,6 +220,7 @@ class ScoreWorker:
         for state in self._partitions.values():
             if state.refilled:
                 self._take_up(state)
+                self._let_go(state)
         return {Partition(topics.READINGS, s.number): (s.next_offset, s.metadata()) for s in self._partitions.values()}
 
     def _emit(self, scores: Scores, homes: Mapping[str, _Home]) -> None:
@@ -249,10 +250,17 @@ class ScoreWorker:
                 continue
             paths = {asset.path for asset in members}
             before = self._table.current(state.number, group)
-            activate(self._log, state.number, wish, {a: t for a, t in state.emitted.items() if a in paths})
+            emitted = self._table.emitted(state.number, state.emitted)
+            activate(self._log, state.number, wish, {a: t for a, t in emitted.items() if a in paths})
             self._table.refresh(self._log)
             metrics.model_serves(group, wish.serving.version, before)
             _log.info("version_serves", group=group, version=wish.serving.version, partition=state.number)
+
+    def _let_go(self, state: PartitionState) -> None:
+        """Before a commit forgets an asset that is silent for long: note how far it was scored."""
+        idle = state.newly_idle()
+        let_go(self._log, state.number, idle)
+        state.let_go |= idle.keys()
 
 
 def _behind(readings: Readings, watermark: int) -> bool:

@@ -1,9 +1,13 @@
 """Which version scores which window: a function of the models topic and event time alone (guarantee G8).
 
-Two kinds of records lie on the compacted topic. A *serving* record is a wish: "group G shall be served by version V".
+Three kinds of records lie on the compacted topic. A *serving* record is a wish: "group G shall be served by version V".
 Each partition of the readings takes it up between two batches and says so durably before it scores with it: an
 *activation* names, per asset, the event time from which V scores. A replay reads the same activations and so picks the
 same version for every window; no window waits for a swap, none is scored by two versions.
+
+An asset that was silent for so long that no state is rebuilt of it any more would be forgotten by the next activation,
+and its old windows be scored by the new version in a replay. So before the service lets go of it, it writes an *idle*
+record: the time of the asset's newest score.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ RULES_VERSION: Final = "rules"
 
 _SERVING_KEY: Final = b"serving/"
 _ACTIVATION_KEY: Final = b"activation/"
+_IDLE_KEY: Final = b"idle/"
 _HOME: Final = Partition(topics.MODELS, 0)
 _PAGE: Final = 1000
 
@@ -52,6 +57,15 @@ class Activation:
 
 
 @dataclass(frozen=True, slots=True)
+class Idle:
+    """Scores of `asset`, at home on `partition`, are out up to event time `newest` (ns), and it is silent since."""
+
+    partition: int
+    asset: str
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """A serving record and the offset at which it stands."""
 
@@ -68,6 +82,8 @@ class ServingTable:
     """Newest wish per group."""
     activations: dict[tuple[int, str], list[Activation]] = field(default_factory=dict)
     """Per (partition, group), in the order they were taken up."""
+    idle: dict[int, dict[str, int]] = field(default_factory=dict)
+    """Per partition: time of the newest score (ns) of each asset that was let go of."""
 
     def refresh(self, log: Log) -> None:
         """Read what is new on the topic. Raises StorageError; malformed records are passed over."""
@@ -84,6 +100,9 @@ class ServingTable:
                 self.wishes[serving.group] = Wish(offset, serving)
             elif key.startswith(_ACTIVATION_KEY):
                 self._take(msgspec.json.decode(value, type=Activation))
+            elif key.startswith(_IDLE_KEY):
+                idle = msgspec.json.decode(value, type=Idle)
+                self.idle.setdefault(idle.partition, {})[idle.asset] = idle.newest
         except (DecodeError, msgspec.MsgspecError) as error:
             _log.error("models_record_unreadable", offset=offset, key=key, reason=str(error))
 
@@ -91,6 +110,11 @@ class ServingTable:
         known = self.activations.setdefault((activation.partition, activation.group), [])
         if not any(a.wish == activation.wish for a in known):
             known.append(activation)
+
+    def emitted(self, partition: int, live: Mapping[str, int]) -> dict[str, int]:
+        """Time of the newest score (ns) of every asset at home on the partition: of `live` ones as given."""
+        idle = self.idle.get(partition, {})
+        return idle | {asset: max(time, idle.get(asset, time)) for asset, time in live.items()}
 
     def open_wish(self, partition: int, group: str) -> Wish | None:
         """The wish that this partition has not taken up yet."""
@@ -128,6 +152,21 @@ def activate(log: Log, partition: int, wish: Wish, emitted: Mapping[str, int]) -
     activation = Activation(partition, wish.offset, serving.group, serving.version, serving.rung, since, serving.since)
     key = _ACTIVATION_KEY + f"{partition}/{serving.group}/{wish.offset}".encode()
     log.append([NewRecord(topics.MODELS, key, msgspec.json.encode(activation), partition=0)])
+
+
+def let_go(log: Log, partition: int, newest: Mapping[str, int]) -> None:
+    """Note durably the time of the newest score (ns) of assets that are silent for long. Raises StorageError."""
+    records = [
+        NewRecord(
+            topics.MODELS,
+            _IDLE_KEY + f"{partition}/{asset}".encode(),
+            msgspec.json.encode(Idle(partition, asset, time)),
+            partition=0,
+        )
+        for asset, time in newest.items()
+    ]
+    if records:
+        log.append(records)
 
 
 def promote(log: Log, serving: Serving) -> None:
