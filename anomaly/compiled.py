@@ -59,6 +59,9 @@ class Compiled:
         self._session = session
         self.length = length
         self.channels = channels
+        first = next(iter(session.get_providers()), "")
+        self.engine = "onnx_cpu" if first == "CPUExecutionProvider" else "onnx_gpu"
+        """What computes: `onnx_cpu` or `onnx_gpu`."""
 
     def __call__(
         self, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]

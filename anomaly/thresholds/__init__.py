@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from anomaly.errors import ModelRefused
 
@@ -21,6 +23,8 @@ class Threshold:
     default: float
     method: str
     """How it was found, for people."""
+    typical: float | None = field(default=None, repr=False, compare=False)
+    """Median score of the normal rows it was found from, in alert lines: drift is measured against it."""
 
     def __post_init__(self) -> None:
         """Refuse a line that no score can be divided by (ModelRefused)."""
@@ -34,7 +38,7 @@ class Threshold:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
-        return {"lines": dict(self.lines), "default": self.default, "method": self.method}
+        return {"lines": dict(self.lines), "default": self.default, "method": self.method, "typical": self.typical}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, object]) -> Threshold:
@@ -42,7 +46,11 @@ class Threshold:
         lines, default = plain.get("lines"), plain.get("default")
         if not isinstance(lines, Mapping) or not isinstance(default, int | float):
             raise ModelRefused(f"A threshold has 'lines' and 'default'; this one has {sorted(plain)}. Train again.")
-        return cls({str(k): float(v) for k, v in lines.items()}, float(default), str(plain.get("method", "")))
+        typical = plain.get("typical")
+        if not (isinstance(typical, int | float) and math.isfinite(typical) and typical > 0):
+            typical = None
+        own = {str(asset): float(line) for asset, line in lines.items()}
+        return cls(own, float(default), str(plain.get("method", "")), typical)
 
 
 def highest(thresholds: Sequence[Threshold]) -> Threshold:
@@ -56,4 +64,9 @@ def highest(thresholds: Sequence[Threshold]) -> Threshold:
         {asset: max(threshold.line(asset) for threshold in thresholds) for asset in assets},
         max(threshold.default for threshold in thresholds),
         thresholds[0].method,
+        _middle([t.typical for t in thresholds if t.typical is not None]),
     )
+
+
+def _middle(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None

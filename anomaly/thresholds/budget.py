@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import ndtri
 
 from anomaly.domain import SECOND
 from anomaly.errors import TooFewRowsError
@@ -61,6 +60,8 @@ def budget_line(raw: Float[np.ndarray, " row"], budget_per_week: float, tick: in
 
     Raises TooFewRowsError if no row is finite. Stable from about 100 rows on.
     """
+    from scipy.special import ndtri  # noqa: PLC0415  (only who fits a line pays: who scores carries no SciPy)
+
     length = rows_per_peak(raw)
     chance = chance_of(budget_per_week, tick, length)
     deviations = float(np.clip(-ndtri(chance), *DEVIATIONS))
@@ -86,4 +87,6 @@ def fit_threshold(
         raise TooFewRowsError("No normal row could be scored, so there is no alert line. Give a longer normal period.")
     pooled = budget_line(np.concatenate(list(finite.values())), budget_per_week, tick)
     lines = {a: budget_line(raw, budget_per_week, tick) for a, raw in finite.items() if len(raw) >= own_rows}
-    return Threshold(lines, pooled, f"budget of {budget_per_week:g} a week, tail blended with robust spread")
+    typical = float(np.median(np.concatenate([raw / lines.get(asset, pooled) for asset, raw in finite.items()])))
+    method = f"budget of {budget_per_week:g} a week, tail blended with robust spread"
+    return Threshold(lines, pooled, method, typical if typical > 0 else None)
