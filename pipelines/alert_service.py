@@ -7,6 +7,7 @@ committed. A receiver that fails keeps its transitions in the outbox and holds u
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +18,16 @@ import structlog
 from anomaly.errors import DecodeError, Unreachable
 from pipelines import codec, metrics, topics
 from pipelines.alert_state import TOPIC, AlertPolicy, AssetAlerts, decode_state, encode_state
+from pipelines.alert_watch import AlertWatch, lasting
 from pipelines.alerting import apply_command, apply_scores, open_alerts, sentence
 from pipelines.codec import Command
-from pipelines.ports import AlertEvent, Log, NewRecord, Notifier, Partition, Record
+from pipelines.ports import AlertEvent, Log, NewRecord, Notifier, Partition, Record, Reminded
 from pipelines.service import Metadata
 
 RETRY_S: Final = 15.0
 """A receiver that failed is left alone for so long."""
+SHOWN_S: Final = 1.0
+"""What lasts is shown, and reminded of, so often at most."""
 _COMMANDS: Final = Partition(topics.COMMANDS, 0)
 _PAGE: Final = 1000
 
@@ -46,6 +50,7 @@ class AlertWorker:
 
     name = "alert"
     topics: tuple[str, ...] = (topics.SCORES,)
+    patient = False
 
     def __init__(
         self,
@@ -59,6 +64,9 @@ class AlertWorker:
         self._notifiers = {notifier.name: notifier for notifier in notifiers}
         self._timer = timer
         self._quiet_until: dict[str, float] = {}
+        self._remind_at: dict[str, float] = {}
+        self._watch = AlertWatch()
+        self._shown = timer() - SHOWN_S
         self.reset()
 
     def reset(self) -> None:
@@ -107,11 +115,10 @@ class AlertWorker:
         """Pass over a record that ended the process again and again."""
         self._homes[record.partition.number].next_offset = record.offset + 1
 
-    @staticmethod
-    def _noted(step: tuple[AssetAlerts, tuple[AlertEvent, ...]]) -> AssetAlerts:
+    def _noted(self, step: tuple[AssetAlerts, tuple[AlertEvent, ...]]) -> AssetAlerts:
         for event in step[1]:
             if event.event == "raised":
-                metrics.alert_raised(event.alert.priority)
+                self._watch.raised(event.alert, self._timer())
         return step[0]
 
     # ------------------------------------------------------------------- write
@@ -123,6 +130,7 @@ class AlertWorker:
         self._store()
         if self._tell():
             self._store()
+        self._remind()
         return {
             Partition(topics.SCORES, number): (home.next_offset, {"k": home.commands})
             for number, home in self._homes.items()
@@ -187,18 +195,40 @@ class AlertWorker:
         for event in home.states[asset].undelivered(name):
             if self._timer() < self._quiet_until.get(name, 0.0):
                 break
-            try:
-                notifier.notify(event, sentence(event, self._policy))
-            except Unreachable as error:
-                metrics.notification(name, "failed")
-                self._quiet_until[name] = self._timer() + RETRY_S
-                _log.warning("notification_failed", channel=name, reason=str(error), retry_in_s=RETRY_S)
+            if not self._attempt(name, functools.partial(notifier.notify, event, sentence(event, self._policy))):
                 break
-            metrics.notification(name, "delivered")
             confirmed.add(event.id)
         if confirmed:
             home.states[asset] = home.states[asset].delivered(name, confirmed)
         return bool(confirmed)
+
+    def _remind(self) -> None:
+        """Once a second: show what lasts; tell receivers that forget of it, when their time has come."""
+        now = self._timer()
+        if now - self._shown < SHOWN_S:
+            return
+        self._shown = now
+        states = [state for home in self._homes.values() for state in home.states.values() if state.held]
+        self._watch.tell(states, now)
+        for name, notifier in self._notifiers.items():
+            if isinstance(notifier, Reminded) and now >= max(
+                self._remind_at.get(name, now), self._quiet_until.get(name, now)
+            ):
+                self._remind_at[name] = now + notifier.remind_s
+                self._attempt(name, functools.partial(notifier.remind, lasting(states)))
+
+    def _attempt(self, name: str, deliver: Callable[[], None]) -> bool:
+        """Whether one delivery was confirmed; a receiver that failed is left alone for a while."""
+        try:
+            deliver()
+        except Unreachable as error:
+            metrics.notification(name, "failed")
+            self._quiet_until[name] = self._timer() + RETRY_S
+            self._remind_at.pop(name, None)
+            _log.warning("notification_failed", channel=name, reason=str(error), retry_in_s=RETRY_S)
+            return False
+        metrics.notification(name, "delivered")
+        return True
 
     def status(self) -> dict[str, str | int | float]:
         """Figures for the System page."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from anomaly.domain import Alert, Readings, Scores
 
@@ -241,6 +241,17 @@ class Notifier(Protocol):
 
     def notify(self, event: AlertEvent, text: str) -> None:
         """Deliver once, at most `timeout` long. `event.id` is sent as Idempotency-Key. Raises Unreachable."""
+
+
+@runtime_checkable
+class Reminded(Protocol):
+    """A notifier whose receiver forgets what it is not told again and again (Alertmanager)."""
+
+    remind_s: float
+    """Tell it so often of all that lasts, seconds."""
+
+    def remind(self, alerts: Sequence[Alert]) -> None:
+        """Deliver every alert that lasts, at most `timeout` long. Idempotent. Raises Unreachable."""
 
 
 class Clock(Protocol):

@@ -6,6 +6,7 @@ one that somebody asked for stays a challenger until somebody promotes it.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,7 +15,7 @@ import structlog
 from anomaly.domain import Plant, Rung
 from anomaly.errors import ConfigurationError, DecodeError, ModelRefused
 from anomaly.registry import Registry
-from pipelines import codec, promotion, topics
+from pipelines import codec, metrics, promotion, topics
 from pipelines.codec import Command, CommandKind
 from pipelines.fit_client import FitClient
 from pipelines.fit_process import Job, Word
@@ -26,6 +27,8 @@ from pipelines.spans import point
 LADDER = "ladder"
 """Actor of what the service does by itself."""
 LADDER_ORDER = tuple(Rung)
+SHOWN_S = 10.0
+"""Aliases are read from the registry so often, for the metrics."""
 ROLES_THAT_PROMOTE = frozenset({"engineer", "admin"})
 
 _log = structlog.get_logger(__name__)
@@ -39,6 +42,7 @@ class TrainWorker:
 
     name = "train"
     topics: tuple[str, ...] = (topics.COMMANDS,)
+    patient = True
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class TrainWorker:
         self._unheard: deque[Word] = deque()
         self._at_work: int | None = None
         self._done: int | None = None
+        self._shown = time.monotonic() - SHOWN_S
         self.reset()
 
     def reset(self) -> None:
@@ -112,6 +117,7 @@ class TrainWorker:
             self._do(*self._asked[0])
         if self._fits.job is None and self._ready():
             self._climb()
+        self._show()
         if self._position is None:
             return {}
         offset = min([self._position, *(offset for offset, _ in self._asked)])
@@ -168,11 +174,13 @@ class TrainWorker:
         self._latest[word.group] = word
         if word.stage not in ("fitted", "failed"):
             return
+        result = _result(word, self._at_work is None)
         if word.stage == "failed":
             _log.warning("fit_failed", group=word.group, rung=word.rung.value, reason=word.reason)
             self._gave_up[word.group, word.rung] = round(self._stored_rows(word.group) * 1.5) + 1
         elif self._at_work is None:
             self._serve(word)
+        metrics.retrained(result)
         if self._at_work is not None:
             self._asked = deque(item for item in self._asked if item[0] != self._at_work)
             self._done, self._at_work = self._at_work, None
@@ -230,6 +238,13 @@ class TrainWorker:
         until = point(command.arguments["until"], now) if "until" in command.arguments else 2**62
         self._submit(command.target, rung, command.actor, command.note or "asked for", since, until)
 
+    def _show(self) -> None:
+        """Which versions ask to serve, for the metrics; once in `SHOWN_S`."""
+        if time.monotonic() - self._shown >= SHOWN_S:
+            self._shown = time.monotonic()
+            asking = {group: self._registry.aliases(group).get("challenger") for group in self._plant.groups()}
+            metrics.models("challenger", [(group, version) for group, version in asking.items() if version])
+
     def close(self) -> None:
         """End a fit under way; it is begun again with the next start."""
         self._fits.close()
@@ -244,3 +259,12 @@ class TrainWorker:
             if word.objections or word.reason:
                 found[f"reason:{group}"] = "; ".join(word.objections) or word.reason
         return found
+
+
+def _result(word: Word, by_itself: bool) -> str:
+    """What a fit came to: `failed`, `objected` (made, but something speaks against it), `challenger`, `promoted`."""
+    if word.stage == "failed":
+        return "failed"
+    if not by_itself:
+        return "challenger"
+    return "objected" if word.objections else "promoted"
