@@ -182,7 +182,7 @@ def drift(ratios: Mapping[str, float]) -> None:
 
 
 def retrained(result: str) -> None:
-    """A fit ended: `serves`, `challenger`, `objected` or `failed`."""
+    """A fit ended: `promoted`, `challenger`, `objected` or `failed`."""
     counter(families.RETRAINED, result).inc()
 
 
