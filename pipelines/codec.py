@@ -1,7 +1,7 @@
 """Our own values as bytes on the log, and back. Payloads of others are read by `decoding`.
 
-All are UTF-8 JSON; NaN (and ±Inf) is `null`. The bytes are a pure function of the values: floats of scores are rounded
-to fixed significant digits first, so that a replay writes the same bytes (guarantee G2).
+All are UTF-8 JSON, NaN (and ±Inf) being `null`, except blocks of scores (`score_codec`), which are too many for that.
+The bytes are a pure function of the values, so that a replay writes the same (guarantee G2).
 """
 
 from __future__ import annotations
@@ -14,17 +14,33 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from anomaly.domain import Quality, Readings, Rung, Scores, State
+from anomaly.domain import Quality, Readings, Rung
 from anomaly.errors import DecodeError
-from anomaly.rounding import significant
 from pipelines.ports import AlertEvent
 from pipelines.reasons import Reason
+from pipelines.score_codec import CONTENT_TYPE, SCORE_DIGITS, decode_scores, encode_scores
+
+__all__ = [
+    "CONTENT_TYPE",
+    "SCORE_DIGITS",
+    "SIZE_LIMIT",
+    "Command",
+    "CommandKind",
+    "Serving",
+    "decode_command",
+    "decode_event",
+    "decode_scores",
+    "decode_serving",
+    "encode_command",
+    "encode_event",
+    "encode_readings",
+    "encode_scores",
+    "encode_serving",
+    "split_readings",
+]
 
 SIZE_LIMIT: Final = 1 << 20
 """Largest payload, bytes: brokers refuse more by default."""
-SCORE_DIGITS: Final = 6
-ACTUAL_DIGITS: Final = 9
-"""Significant digits of what a sensor said; a model's own numbers have `SCORE_DIGITS`."""
 
 QUALITY_LETTERS: Final = {Quality.GOOD: "g", Quality.UNCERTAIN: "u", Quality.BAD: "b", Quality.MISSING: "m"}
 _LETTERS: Final = np.array([QUALITY_LETTERS[quality] for quality in Quality], dtype=object)
@@ -76,88 +92,8 @@ class Serving:
     reason: str = ""
 
 
-class _ScoresWire(msgspec.Struct):
-    """One asset's block of scores as it lies on the topic."""
-
-    asset: str
-    tags: tuple[str, ...]
-    times: list[int]
-    score: list[float | None]
-    contributions: list[list[float | None]]
-    expected: list[list[float | None]]
-    actual: list[list[float | None]]
-    coverage: list[float | None]
-    isolated: list[float | None]
-    faults: list[list[int]]
-    state: tuple[State, ...]
-    version: str
-    rung: Rung
-
-
-_SCORES: Final = msgspec.json.Decoder(_ScoresWire)
 _COMMAND: Final = msgspec.json.Decoder(Command)
 _SERVING: Final = msgspec.json.Decoder(Serving)
-
-
-def encode_scores(scores: Scores) -> list[tuple[str, bytes]]:
-    """One message an asset, in order of first appearance: `(asset, bytes)`. No windows, no messages."""
-    names = np.array(scores.assets, dtype=object)
-    return [(asset, _encode_asset(scores, asset, np.flatnonzero(names == asset))) for asset in dict.fromkeys(names)]
-
-
-def _encode_asset(scores: Scores, asset: str, rows: np.ndarray) -> bytes:
-    return _ORDERED.encode(
-        _ScoresWire(
-            asset=asset,
-            tags=scores.tags,
-            times=scores.times[rows].tolist(),
-            score=significant(scores.score[rows], SCORE_DIGITS).tolist(),
-            contributions=significant(scores.contributions[rows], SCORE_DIGITS).tolist(),
-            expected=significant(scores.expected[rows], SCORE_DIGITS).tolist(),
-            actual=significant(scores.actual[rows], ACTUAL_DIGITS).tolist(),
-            coverage=significant(scores.coverage[rows], SCORE_DIGITS).tolist(),
-            isolated=significant(scores.isolated[rows], SCORE_DIGITS).tolist(),
-            faults=scores.faults[rows].tolist(),
-            state=tuple(scores.state[row] for row in rows),
-            version=scores.version,
-            rung=scores.rung,
-        )
-    )
-
-
-def decode_scores(value: bytes) -> Scores:
-    """The block of one asset. Raises DecodeError("malformed")."""
-    wire: _ScoresWire = _decode(_SCORES, value, "a block of scores")
-    rows, columns = len(wire.times), len(wire.tags)
-    try:
-        return Scores(
-            tags=wire.tags,
-            assets=(wire.asset,) * rows,
-            times=_array(wire.times, (rows,), np.int64),
-            score=_array(wire.score, (rows,)),
-            contributions=_array(wire.contributions, (rows, columns)),
-            expected=_array(wire.expected, (rows, columns)),
-            actual=_array(wire.actual, (rows, columns)),
-            coverage=_array(wire.coverage, (rows,)),
-            isolated=_array(wire.isolated, (rows,)),
-            faults=_array(wire.faults, (rows, columns), np.uint8),
-            state=wire.state,
-            version=wire.version,
-            rung=wire.rung,
-        )
-    except (ValueError, OverflowError) as error:
-        raise _malformed("a block of scores", value, error) from error
-
-
-def _array(values: list[Any], shape: tuple[int, ...], dtype: type = np.float64) -> np.ndarray:
-    """The nested list as an array of that very shape, null as NaN. Raises ValueError, OverflowError."""
-    array: np.ndarray = np.array(values, dtype=dtype)
-    if array.size == 0 and 0 in shape and len(values) == shape[0]:
-        return array.reshape(shape)
-    if array.shape != shape:
-        message = f"a column of shape {array.shape} where {shape} was expected"
-        raise ValueError(message)
-    return array
 
 
 def encode_readings(readings: Readings) -> bytes:
