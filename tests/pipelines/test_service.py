@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.errors import Fenced, StorageError, Unreachable
-from pipelines import service
+from pipelines import patience
 from pipelines.adapters.memory_log import MemoryLog
+from pipelines.condition import Condition
 from pipelines.ports import Batch, Consumer, NewRecord, Partition, Position, Record
 from pipelines.service import FATAL_TRIES, Metadata, Session, run
 
@@ -82,6 +84,15 @@ class JournalConsumer:
         self.log.journal.append(kind)
         self.inner.commit(positions)
 
+    def lag(self) -> Mapping[Partition, int]:
+        return self.inner.lag()
+
+    def pause(self) -> None:
+        self.inner.pause()
+
+    def resume(self) -> None:
+        self.inner.resume()
+
     def close(self) -> None:
         self.log.closed += 1
         self.inner.close()
@@ -92,6 +103,7 @@ class Echo:
 
     name = "echo"
     topics: tuple[str, ...] = (IN,)
+    patient = False
 
     def __init__(self, log: JournalLog, rewind: int = 0, deadly: frozenset[bytes] = frozenset()) -> None:
         self.log = log
@@ -194,7 +206,7 @@ def lives(
 
 
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "_BACKOFF_S", (0.0,))
+    monkeypatch.setattr(patience, "BACKOFF_S", (0.0,))
 
 
 # ------------------------------------------------------------------------------------------------------- order (G3)
@@ -371,7 +383,7 @@ def test_whatever_records_end_the_process_they_alone_are_set_aside_and_all_other
     poison = frozenset(values[i] for i in deadly)
     deaths, aside = lives(log, poison, rewind, limit)
     assert Counter(aside) == Counter(poison)
-    assert deaths <= (FATAL_TRIES + 2) * len(poison)
+    assert deaths <= (FATAL_TRIES + 3) * len(poison)
     through = Counter(out(log))
     assert set(through) == {b"aside " + v if v in poison else v for v in values}
 
@@ -476,3 +488,201 @@ def test_a_defect_ends_the_service_and_leaves_the_group(log: JournalLog) -> None
     assert log.closed == 1
     assert out(log) == []
     assert (position(log) or Position(-1)).offset == 0
+
+
+# ------------------------------------------------------------------------------------------------ back-pressure (G7)
+
+
+class Sinking(Echo):
+    """A patient worker: its sink fails as long as `down` says so, in `write` and, if `asks`, in `assign` too."""
+
+    patient = True
+
+    def __init__(self, log: JournalLog, *, asks: bool = False) -> None:
+        self.down = False
+        self.asks = asks
+        self.most = 0
+        super().__init__(log)
+
+    def assign(self, partition: Partition, committed: int | None, metadata: Metadata) -> int:
+        if self.down and self.asks:
+            raise Unreachable("the sink does not answer")
+        return super().assign(partition, committed, metadata)
+
+    def write(self) -> Mapping[Partition, tuple[int, Metadata]]:
+        self.most = max(self.most, len(self.pending))
+        if self.down:
+            raise Unreachable("the sink does not answer")
+        return super().write()
+
+
+class Bench:
+    """A session of a `Sinking`, with a timer set by hand."""
+
+    def __init__(self, log: JournalLog, worker: Sinking, limit: int = 4) -> None:
+        self.time = 0.0
+        bears = patience.Patience(lambda: self.time)
+        self.session = Session(worker, log.join(worker.name, worker.topics), limit, patience=bears)
+
+    def turns(self, count: int, seconds: float = 0.0) -> None:
+        for _ in range(count):
+            self.time += seconds
+            self.session.step(0.0)
+
+
+def test_a_sink_that_fails_keeps_the_session_reads_no_more_and_loses_nothing(log: JournalLog) -> None:
+    worker = Sinking(log)
+    bench = Bench(log, worker)
+    bench.turns(1)
+    worker.down = True
+    send(log, *(str(i).encode() for i in range(100)))
+    bench.turns(200, seconds=1.0)
+    assert worker.most == 4
+    assert log.journal.count("poll") == 1
+    assert bench.session.patience.reason == "the sink does not answer"
+    assert position(log) == Position(0, '{"t":1}')
+    worker.down = False
+    bench.turns(40, seconds=1.0)
+    assert bench.session.patience.reason == ""
+    assert out(log) == [str(i).encode() for i in range(100)]
+    assert position(log) == Position(100, '{"seen":100}')
+    assert (worker.resets, log.closed) == (1, 0)
+
+
+def test_tries_at_a_failing_sink_come_with_growing_waits(log: JournalLog) -> None:
+    worker = Sinking(log)
+    bench = Bench(log, worker)
+    tries: list[float] = []
+    worker.down = True
+    original = worker.write
+
+    def write() -> Mapping[Partition, tuple[int, Metadata]]:
+        tries.append(bench.time)
+        return original()
+
+    worker.write = write  # type: ignore[method-assign]
+    bench.turns(600, seconds=0.1)
+    waits = [round(later - earlier, 1) for earlier, later in itertools.pairwise(tries)]
+    assert all(abs(wait - due) < 0.15 for wait, due in zip(waits, patience.BACKOFF_S, strict=False))
+    assert waits[-1] == pytest.approx(patience.BACKOFF_S[-1], abs=0.15)
+
+
+def test_a_sink_that_cannot_be_asked_at_an_assignment_delays_it_and_no_record_is_passed_over(log: JournalLog) -> None:
+    send(log, b"1", b"2")
+    worker = Sinking(log, asks=True)
+    worker.down = True
+    bench = Bench(log, worker)
+    bench.turns(20, seconds=1.0)
+    assert worker.heard == []
+    assert bench.session.held == (HOME,)
+    worker.down = False
+    bench.turns(20, seconds=1.0)
+    assert out(log) == [b"1", b"2"]
+    assert position(log) == Position(2, '{"seen":2}')
+
+
+def test_partitions_come_and_go_while_the_sink_is_down() -> None:
+    log = a_log(partitions=2)
+    for number in (0, 1):
+        send(log, *(f"{number}{i}".encode() for i in range(20)), partition=number)
+    one, two = Sinking(log), Sinking(log)
+    first = Bench(log, one)
+    first.turns(2)
+    one.down = two.down = True
+    first.turns(5, seconds=1.0)
+    second = Bench(log, two)
+    for _ in range(20):
+        first.turns(1, seconds=1.0)
+        second.turns(1, seconds=1.0)
+    assert len(one.next) == len(two.next) == 1
+    assert ("revoke", next(iter(two.next)).number) in one.heard
+    assert first.session.patience.reason
+    one.down = two.down = False
+    for _ in range(40):
+        first.turns(1, seconds=1.0)
+        second.turns(1, seconds=1.0)
+    assert {position(log, number).offset for number in (0, 1)} == {20}  # type: ignore[union-attr]
+    assert set(out(log)) == {f"{number}{i}".encode() for number in (0, 1) for i in range(20)}
+    assert first.session.held
+    assert second.session.held
+
+
+def test_trouble_of_the_log_ends_the_session_of_a_patient_worker_too(log: JournalLog) -> None:
+    worker = Sinking(log)
+    bench = Bench(log, worker)
+    worker.down = True
+    bench.turns(3, seconds=1.0)
+
+    def gone(moment: str) -> None:
+        if moment == "poll":
+            raise StorageError("the log is gone")
+
+    log.trouble = gone
+    with pytest.raises(StorageError, match="the log is gone"):
+        bench.turns(1)
+
+
+def test_a_worker_that_is_not_patient_is_rebuilt(log: JournalLog) -> None:
+    worker = Sinking(log)
+    worker.patient = False
+    bench = Bench(log, worker)
+    worker.down = True
+    with pytest.raises(Unreachable):
+        bench.turns(2)
+
+
+def test_a_lag_is_drained_in_batches_that_grow_and_go_back(log: JournalLog) -> None:
+    send(log, *(str(i).encode() for i in range(400)))
+    worker = Sinking(log)
+    bench = Bench(log, worker, limit=4)
+    sizes: list[int] = []
+    while (position(log) or Position(0)).offset < 400:
+        sizes.append(bench.session.step(0.0))
+    assert sizes[1:17] == [4] * 16  # a record that kills is met in a usual batch
+    assert max(sizes) == 4 * patience.GROWTH
+    bench.turns(10)
+    send(log, *(b"x" for _ in range(20)))
+    assert bench.session.step(0.0) == 4
+
+
+def test_heavy_records_keep_batches_small() -> None:
+    size = patience.BatchSize(2)
+    heavy = [Record(HOME, i, None, bytes(patience.BATCH_BYTES // 2), (), 0) for i in range(2)]
+    for _ in range(100):
+        size.took(heavy)
+    assert size.now == 2
+
+
+def test_the_condition_follows_the_loop(log: JournalLog) -> None:
+    condition, stop, worker = Condition(), threading.Event(), Sinking(log)
+    assert condition.status() == "waiting: starting"
+    seen: list[str] = []
+    send(log, b"1")
+    original = worker.write
+
+    def write() -> Mapping[Partition, tuple[int, Metadata]]:
+        seen.append(condition.status())
+        worker.down = 2 <= len(seen) < 5
+        if len(seen) > 8:
+            stop.set()
+        return original()
+
+    worker.write = write  # type: ignore[method-assign]
+    run(worker, log, stop, timeout_s=0.01, condition=condition)
+    assert "degraded: the sink does not answer" in seen
+    assert seen[-1] == "ok"
+    assert condition.held == (HOME,)
+    assert condition.still_for() < 10.0
+
+
+def test_a_growing_lag_is_told_and_one_that_is_worked_off_is_not() -> None:
+    now = [0.0]
+    condition = Condition(timer=lambda: now[0])
+    for second in range(90):
+        now[0] = float(second)
+        condition.note_lag(second * 100)
+    assert condition.growing() == pytest.approx(6_000, abs=200)
+    for second in range(90, 130):
+        now[0] = float(second)
+        condition.note_lag(20_000 - second * 100)
+    assert condition.growing() == 0

@@ -251,8 +251,8 @@ def test_a_store_that_fails_while_promoting_does_not_make_the_ladder_forget_what
     bench.turns()
     with monkeypatch.context() as patch:
         patch.setattr(bench.log, "append", broken)
-        with pytest.raises(StorageError):
-            bench.fit()
+        bench.fit()
+        assert bench.wish() is None
     version = bench.registry.versions("pumps")[-1]
     bench.rebuild()
     assert bench.wish() == (version, LADDER)
