@@ -30,6 +30,10 @@ DATA_LOSS = "data_loss"
 """Cause of an anomaly where every tag of the asset is missing at once: the path of the data, not a sensor."""
 CLOCK = "clock"
 """Pseudo-tag of rows that report a wrong device clock."""
+SILENCE = "silence"
+"""Pseudo-tag of rows that report an asset that sends nothing at all."""
+NOTICES = ((CLOCK,), (SILENCE,))
+"""Tags of rows that say nothing of the machine, but of its device; they come on the log's time line."""
 
 
 def instrument(tag: str) -> str:
@@ -173,7 +177,7 @@ class EpisodeState:
     time: int = -1
     """Time of the newest row taken; older rows are repetitions and ignored."""
     clock_time: int = -1
-    """The same for rows of the pseudo-tag `clock`, which come on their own time line."""
+    """The same for rows of a pseudo-tag (`clock`, `silence`), which come on their own time line."""
     troubles: dict[str, Trouble] = field(default_factory=dict)
 
     def copy(self) -> EpisodeState:

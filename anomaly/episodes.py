@@ -13,7 +13,8 @@ What a row says to each cause:
   process anomaly are lone in one tag, nothing is told until it is known whether others join: then the machine is
   blamed, else that sensor DISAGREES. A process anomaly that is open is not told again as a sensor. Later rows
   explained by an accused sensor do not count against the machine; others do, so a process anomaly may still join.
-- `data_loss`: rows in which every tag (of two or more) is missing at once. They say nothing of a single sensor.
+- `data_loss`: rows in which every tag (of two or more) is missing at once, and rows of the pseudo-tag `silence`. They
+  say nothing of a single sensor; every ordinary row with a value speaks for the data.
 - `instrument:clock`: rows of the pseudo-tag `clock`; every ordinary row speaks for the clock.
 """
 
@@ -27,7 +28,9 @@ from anomaly.domain import Anomaly, Kind, Scores, SensorFault, State
 from anomaly.episode_policy import (
     CLOCK,
     DATA_LOSS,
+    NOTICES,
     PROCESS,
+    SILENCE,
     Change,
     EpisodePolicy,
     EpisodeState,
@@ -55,24 +58,28 @@ class Episodes:
 
         Rows of other assets, and rows not later than the newest one taken (repetitions), are ignored.
         """
-        clock = scores.tags == (CLOCK,)
-        rows = fresh(scores, self.asset, self.state.clock_time if clock else self.state.time)
+        notice = scores.tags in NOTICES
+        rows = fresh(scores, self.asset, self.state.clock_time if notice else self.state.time)
         worth = notable(scores, self.policy.line)
         changes: list[Change] = []
         for index in rows:
             if worth[index] or self.state.troubles:
-                changes += self._judge(Row(scores, index), clock)
-        if rows and clock:
+                changes += self._notice(Row(scores, index)) if notice else self._judge(Row(scores, index))
+        if rows and notice:
             self.state.clock_time = int(scores.times[rows[-1]])
         elif rows:
             self.state.time = int(scores.times[rows[-1]])
         return tuple(changes)
 
-    def _judge(self, row: Row, clock: bool) -> list[Change]:
+    def _notice(self, row: Row) -> list[Change]:
+        """A row that says nothing of the machine: its device's clock is wrong, or it sends nothing at all."""
+        if row.scores.tags == (SILENCE,):
+            return self._fault(DATA_LOSS, row, "", row.codes.get(SILENCE, 0))
+        return self._fault(instrument(CLOCK), row, CLOCK, row.codes.get(CLOCK, 0))
+
+    def _judge(self, row: Row) -> list[Change]:
         lost = row.all_missing
-        changes = self._fault(instrument(CLOCK), row, CLOCK, row.codes.get(CLOCK, 0))
-        if clock:
-            return changes
+        changes = self._fault(instrument(CLOCK), row, CLOCK, 0)
         changes += self._fault(DATA_LOSS, row, "", int(SensorFault.MISSING) if lost else 0)
         for tag in () if lost else self._tags_to_judge(row):
             changes += self._sensor(row, tag)

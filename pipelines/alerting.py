@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from anomaly.domain import Alert, Scores
-from anomaly.episode_policy import CLOCK
+from anomaly.episode_policy import NOTICES
 from anomaly.episodes import Episodes
 from pipelines import wording
 from pipelines.alert_desk import Desk, state_of
@@ -84,7 +84,7 @@ def apply_scores(state: AssetAlerts, scores: Scores, offset: int, policy: AlertP
     desk = Desk(state, policy)
     tracker = Episodes(state.asset, policy.episodes, state.episodes.copy())
     for change in tracker.push(scores):
-        if scores.tags != (CLOCK,):
+        if scores.tags not in NOTICES:
             desk.unshelve_due(change.time)
         desk.take(change)
     now = max(state.now, tracker.state.time)

@@ -10,14 +10,17 @@ import structlog
 
 from anomaly.domain import SECOND, Asset, Scores
 from pipelines import codec, topics
+from pipelines.notices import SILENCE_VERSION, VERSIONS, patience
 from pipelines.ports import Log, Partition, Record
 from pipelines.service import Metadata
 from pipelines.streams import AssetStream
 
 IDLE_LIMIT: Final = 24 * 3600 * SECOND
 """An asset silent for so long (append time) no longer holds the rewind offset back; it starts anew when it returns."""
-CLOCK_VERSION: Final = "clock"
-"""`Scores.version` of notices about a device's clock."""
+SILENCE_LOOK: Final = 60 * SECOND
+"""So often (append time) it is looked who is silent."""
+PAUSE: Final = 300 * SECOND
+"""Where the whole partition brought nothing for so long (append time), nobody counts as silent for that."""
 _PAGE: Final = 1000
 
 _log = structlog.get_logger(__name__)
@@ -39,6 +42,14 @@ class PartitionState:
     """Assets silent for too long, of which a successor will find nothing but the idle record."""
     noticed: dict[str, int] = field(default_factory=dict)
     """Time of the newest clock notice that is out, per asset."""
+    silent: dict[str, int] = field(default_factory=dict)
+    """Append time (ns) at which each silent asset was last heard of, of those already told."""
+    told_silent: dict[str, int] = field(default_factory=dict)
+    """Time of the newest row of a notice of silence that is out, per asset."""
+    flowing_since: int = 0
+    """Append time of the first record after the last pause, ns."""
+    next_look: int = 0
+    """Append time from which it is looked again who is silent."""
     buried: set[int] = field(default_factory=set)
     """Offsets from `next_offset` on whose dead letter is already out."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -65,6 +76,31 @@ class PartitionState:
         stream = self.streams[asset.path] = AssetStream(asset)
         self.let_go.discard(asset.path)
         return stream
+
+    def heard(self, append_time: int) -> None:
+        """A record came, of whatever kind."""
+        if append_time - self.newest_append > PAUSE:
+            self.flowing_since = append_time
+        self.newest_append = max(self.newest_append, append_time)
+
+    def fall_silent(self, append_time: int, event_time: int) -> list[tuple[Asset, int]]:
+        """Assets that now count as silent, with when they were last heard of (append time, ns), each told once.
+
+        They sent nothing for their patience, though others on the partition came, and came to later event times: files
+        that are read one after the other make nobody silent. A function of the log since the rewind offset.
+        """
+        if append_time < self.next_look:
+            return []
+        self.next_look = append_time + SILENCE_LOOK
+        found = []
+        for path, stream in self.streams.items():
+            heard = max(stream.last_append, self.noticed.get(path, 0), self.flowing_since)
+            wait = patience(stream.asset)
+            gone = append_time - heard > wait and event_time - stream.newest > wait
+            if gone and path not in self.silent and not stream.off:
+                self.silent[path] = heard
+                found.append((stream.asset, heard))
+        return found
 
     def note_emitted(self, asset: str, time: int) -> None:
         """Scores of `asset` up to `time` are out."""
@@ -118,7 +154,9 @@ def _find_scores(log: Log, state: PartitionState, position: int) -> int:
 
 
 def _note(state: PartitionState, scores: Scores) -> None:
-    newest = state.noticed if scores.version == CLOCK_VERSION else state.emitted
+    newest = state.emitted
+    if scores.version in VERSIONS:
+        newest = state.told_silent if scores.version == SILENCE_VERSION else state.noticed
     newest[scores.assets[0]] = max(newest.get(scores.assets[0], 0), int(scores.times[-1]))
 
 

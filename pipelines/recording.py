@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import structlog
 
 from anomaly.domain import Readings, Scores
 from anomaly.errors import DecodeError
 from pipelines import codec, metrics, topics
 from pipelines.decoding import decode
-from pipelines.partition_state import CLOCK_VERSION
-from pipelines.ports import AlertEvent, HistorianWriter, Log, Partition, Record
+from pipelines.notices import VERSIONS
+from pipelines.ports import AlertEvent, Clock, HistorianWriter, Log, Partition, Record
 from pipelines.service import Metadata
 
 _log = structlog.get_logger(__name__)
@@ -24,14 +25,24 @@ _log = structlog.get_logger(__name__)
 class RecordWorker:
     """Worker of the record service, for the loop in `service`.
 
-    `is_empty` says whether the historian holds nothing; it is asked once a session.
+    `is_empty` says whether the historian holds nothing; it is asked once a session. `clock`: the plant's, to say how
+    long scores took; without one nothing is said.
     """
 
     name = "record"
     topics: tuple[str, ...] = (topics.READINGS, topics.SCORES, topics.ALERTS)
+    patient = True
 
-    def __init__(self, log: Log, historian: HistorianWriter, is_empty: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        log: Log,
+        historian: HistorianWriter,
+        is_empty: Callable[[], bool] = lambda: False,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
         self._log = log
+        self._clock = clock
         self._historian = historian
         self._is_empty = is_empty
         self.reset()
@@ -77,7 +88,7 @@ class RecordWorker:
             self._readings += decode(record.value, record.key, record.time)
         elif record.value is not None and record.partition.topic == topics.SCORES:
             scores = codec.decode_scores(record.value)
-            if scores.version != CLOCK_VERSION:
+            if scores.version not in VERSIONS:
                 self._scores.append(scores)
         elif record.value is not None:
             self._events.append(codec.decode_event(record.value))
@@ -89,7 +100,13 @@ class RecordWorker:
     def write(self) -> Mapping[Partition, tuple[int, Metadata]]:
         """One write of all that came. Raises StorageError, Unreachable."""
         if self._readings or self._scores or self._events:
-            with metrics.stage("record"):
+            with metrics.stage("record"), metrics.sink("historian"):
                 self._historian.write(self._readings, self._scores, self._events)
+            self._time()
             self._readings, self._scores, self._events = [], [], []
         return {partition: (offset, {}) for partition, offset in self._positions.items()}
+
+    def _time(self) -> None:
+        """How long the scores took from their event time to here."""
+        if self._scores and self._clock is not None:
+            metrics.end_to_end(self._clock.now(), np.concatenate([scores.times for scores in self._scores]))

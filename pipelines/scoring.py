@@ -15,12 +15,14 @@ import structlog
 
 from anomaly.blocks import join, rows
 from anomaly.detector import Detector
-from anomaly.domain import SECOND, Asset, Plant, Readings, Rung, Scores, SensorFault, State, Windows
+from anomaly.domain import SECOND, Asset, Plant, Readings, Rung, Scores, State, Windows
 from anomaly.errors import DecodeError
 from pipelines import codec, metrics, topics
 from pipelines.decoding import decode
-from pipelines.partition_state import CLOCK_VERSION, PartitionState, origin_headers, recover
+from pipelines.notices import clock_notice, silence_notice
+from pipelines.partition_state import PartitionState, origin_headers, recover
 from pipelines.ports import Log, NewRecord, Partition, Record
+from pipelines.score_watch import ScoreWatch, engine_of
 from pipelines.service import FATAL_TRIES, Metadata
 from pipelines.serving import ServingTable, activate, let_go
 from pipelines.streams import LONGEST_WINDOW, Pushed
@@ -52,12 +54,14 @@ class ScoreWorker:
 
     name = "score"
     topics: tuple[str, ...] = (topics.READINGS,)
+    patient = False
 
     def __init__(self, log: Log, plant: Plant, models: ModelSource) -> None:
         self._log = log
         self._assets: dict[str, Asset] = {asset.path: asset for asset in plant.assets}
         self._groups: dict[str, tuple[Asset, ...]] = dict(plant.groups())
         self._versions = Versions(models, self._groups, LONGEST_WINDOW)
+        self._watch = ScoreWatch()
         self.reset()
 
     def reset(self) -> None:
@@ -85,7 +89,7 @@ class ScoreWorker:
         with metrics.stage("align"):
             for record in records:
                 state = self._partitions[record.partition.number]
-                state.newest_append = max(state.newest_append, record.time)
+                state.heard(record.time)
                 try:
                     blocks = decode(record.value, record.key, record.time)
                     assets = [self._asset(readings) for readings in blocks]
@@ -118,6 +122,8 @@ class ScoreWorker:
         stream = state.stream(asset, record.time)
         ahead = stream.watermark
         pushed = stream.push(readings, record.offset, record.time)
+        state.silent.pop(asset.path, None)
+        self._look_for_silence(state, record, stream.newest)
         new_times = pushed.samples.times[pushed.first :]
         if record.offset < state.next_offset:  # refilling: what came of it is out already
             if len(new_times):
@@ -163,7 +169,16 @@ class ScoreWorker:
         time = record.time // asset.tick * asset.tick
         if time > state.noticed.get(asset.path, 0):
             state.noticed[asset.path] = time
-            self._emit(_clock_notice(asset.path, time), {asset.path: _Home(state.number, record.offset)})
+            self._tell(state, clock_notice(asset.path, time), record)
+
+    def _look_for_silence(self, state: PartitionState, record: Record, event_time: int) -> None:
+        """Tell the alert service of assets that send nothing any more, though others do."""
+        for asset, heard in state.fall_silent(record.time, event_time):
+            notice = silence_notice(asset, heard)
+            newest = int(notice.times[-1])
+            if record.offset >= state.next_offset and newest > state.told_silent.get(asset.path, 0):
+                self._tell(state, notice, record)
+            state.told_silent[asset.path] = max(newest, state.told_silent.get(asset.path, 0))
 
     # ------------------------------------------------------------------ counts
 
@@ -199,6 +214,11 @@ class ScoreWorker:
         lowest = min(self._partitions, default=0)
         return {group: self._table.current(lowest, group) for group in self._groups}
 
+    def _serving_detectors(self) -> dict[str, Detector]:
+        """What scores the newest windows of each group; of nothing while no partition is held."""
+        serving = self.serving() if self._partitions else {}
+        return {group: self._versions.first_usable(group, [version]) for group, version in serving.items()}
+
     def refusals(self) -> dict[str, str]:
         """Versions that must not serve, as `group/version`, and why."""
         return {f"{group}/{version}": why for (group, version), why in list(self._versions.refused.items())}
@@ -207,21 +227,31 @@ class ScoreWorker:
 
     def write(self) -> Mapping[Partition, tuple[int, Metadata]]:
         """Score what was queued, one call a version, and append everything; then take up new versions."""
-        with metrics.stage("score"):
-            for detector, windows, homes in _together(self._jobs):
-                metrics.score_batch(len(windows))
-                scores = detector.detect(windows)
-                metrics.windows_scored(scores.rung, int(np.isfinite(scores.score).sum()))
-                self._emit(scores, homes)
-        self._jobs = []
+        self._score()
         with metrics.stage("append"):
             self._append()
+        self._watch.tell(self._serving_detectors, max((s.newest_append for s in self._partitions.values()), default=0))
         self._table.refresh(self._log)
         for state in self._partitions.values():
             if state.refilled:
                 self._take_up(state)
                 self._let_go(state)
         return {Partition(topics.READINGS, s.number): (s.next_offset, s.metadata()) for s in self._partitions.values()}
+
+    def _score(self) -> None:
+        """Judge the windows that are queued, one call a version."""
+        with metrics.stage("score"):
+            for detector, windows, homes in _together(self._jobs):
+                with metrics.inference(engine_of(detector), len(windows)):
+                    scores = detector.detect(windows)
+                self._watch.judged(detector, windows, scores)
+                self._emit(scores, homes)
+        self._jobs = []
+
+    def _tell(self, state: PartitionState, notice: Scores, record: Record) -> None:
+        """Queue a notice behind the scores of all records before it: the alert service reads them in that order."""
+        self._score()
+        self._emit(notice, {notice.assets[0]: _Home(state.number, record.offset)})
 
     def _emit(self, scores: Scores, homes: Mapping[str, _Home]) -> None:
         for asset, value in codec.encode_scores(scores):
@@ -232,7 +262,8 @@ class ScoreWorker:
     def _append(self) -> None:
         if not self._out:
             return
-        offsets = self._log.append(self._out)
+        with metrics.sink("log"):
+            offsets = self._log.append(self._out)
         for record, offset in zip(self._out, offsets, strict=True):
             for state in self._partitions.values():
                 scores, dead = state.outputs
@@ -249,11 +280,9 @@ class ScoreWorker:
             if wish is None or self._versions.get(group, wish.serving.version) is None:
                 continue
             paths = {asset.path for asset in members}
-            before = self._table.current(state.number, group)
             emitted = self._table.emitted(state.number, state.emitted)
             activate(self._log, state.number, wish, {a: t for a, t in emitted.items() if a in paths})
             self._table.refresh(self._log)
-            metrics.model_serves(group, wish.serving.version, before)
             _log.info("version_serves", group=group, version=wish.serving.version, partition=state.number)
 
     def _let_go(self, state: PartitionState) -> None:
@@ -275,26 +304,6 @@ def _dead_letter(record: Record, error: DecodeError) -> NewRecord:
         ("x-orig-ts", str(record.time).encode()),
     )
     return NewRecord(topics.DEAD_LETTERS, record.key, record.value, headers, partition=0)
-
-
-def _clock_notice(asset: str, time: int) -> Scores:
-    """A row that says nothing of the machine, but that its device's clock is wrong."""
-    unknown = np.full(1, np.nan)
-    return Scores(
-        tags=("clock",),
-        assets=(asset,),
-        times=np.array([time], dtype=np.int64),
-        score=unknown,
-        contributions=np.zeros((1, 1)),
-        expected=unknown.reshape(1, 1),
-        actual=unknown.reshape(1, 1),
-        coverage=np.zeros(1),
-        isolated=unknown,
-        faults=np.array([[SensorFault.CLOCK]], dtype=np.uint8),
-        state=(State.INSUFFICIENT_COVERAGE,),
-        version=CLOCK_VERSION,
-        rung=Rung.RULES,
-    )
 
 
 def _together(jobs: Sequence[_Job]) -> list[tuple[Detector, Windows, dict[str, _Home]]]:

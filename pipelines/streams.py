@@ -43,6 +43,10 @@ class AssetStream:
         self._oldest_kept: int | None = None
         self.last_append = 0
         """Append time of the newest record, ns."""
+        self.newest = 0
+        """Event time of the newest reading, ns."""
+        self.off = False
+        """Whether the machine was off by its newest sample: then nobody expects it to send."""
 
     @property
     def watermark(self) -> int | None:
@@ -61,11 +65,23 @@ class AssetStream:
         aligned = self._aligner.push(readings)
         samples, first = self._buffer.push(aligned.samples)
         if len(readings):
-            self._marks.append(_Mark(offset, int(readings.times.max())))
+            newest = int(readings.times.max())
+            self.newest = max(self.newest, newest)
+            self._marks.append(_Mark(offset, newest))
         if len(samples):
             self._oldest_kept = int(samples.times[max(0, len(samples) - MEMORY)])
+            self.off = self._is_off(samples)
         self._forget()
         return Pushed(samples, first, aligned.late, aligned.duplicates, self._aligner.ignored - ignored)
+
+    def _is_off(self, samples: Samples) -> bool:
+        mode = self.asset.mode
+        if mode is None or not mode.running:
+            return False
+        column = samples.tags.index(mode.name)
+        if not samples.mask[-1, column]:
+            return self.off
+        return float(samples.values[-1, column]) not in mode.running
 
     def _forget(self) -> None:
         """Drop marks of records that can no longer influence a sample that is kept."""

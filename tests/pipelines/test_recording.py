@@ -23,9 +23,9 @@ from anomaly.domain import (
     State,
 )
 from anomaly.errors import StorageError, StorageFull
-from pipelines import codec, feeding, service, topics
+from pipelines import codec, feeding, patience, service, topics
 from pipelines.adapters.memory import MemoryClock, MemoryHistorian, MemoryLog
-from pipelines.partition_state import CLOCK_VERSION
+from pipelines.notices import CLOCK_VERSION, SILENCE_VERSION
 from pipelines.ports import AlertEvent, NewRecord, Partition, Position
 from pipelines.recording import RecordWorker
 from pipelines.service import Session
@@ -162,6 +162,7 @@ def test_bad_values_are_stored_with_their_quality(bench: Bench) -> None:
 def test_a_notice_of_a_wrong_clock_is_no_score_to_show(bench: Bench) -> None:
     bench.put(topics.SCORES, codec.encode_scores(scores(1))[0][1])
     bench.put(topics.SCORES, codec.encode_scores(scores(9, CLOCK_VERSION))[0][1])
+    bench.put(topics.SCORES, codec.encode_scores(scores(9, SILENCE_VERSION))[0][1])
     bench.turns()
     [block] = bench.historian.scores(PUMP, 0, 2**62)
     assert (block.version, len(block)) == ("v1", 1)
@@ -170,7 +171,7 @@ def test_a_notice_of_a_wrong_clock_is_no_score_to_show(bench: Bench) -> None:
 def test_a_historian_that_fails_loses_nothing_and_nothing_is_committed_before_it_took_all(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_BACKOFF_S", (0.0,))
+    monkeypatch.setattr(patience, "BACKOFF_S", (0.0,))
     bench.session.close()
     stop, failures = threading.Event(), [StorageFull("full"), StorageError("locked"), StorageError("locked")]
 

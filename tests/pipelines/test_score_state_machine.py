@@ -25,7 +25,7 @@ from pipelines import codec, feeding, topics
 from pipelines.adapters.memory_log import MemoryLog
 from pipelines.codec import Serving
 from pipelines.decoding import decode
-from pipelines.partition_state import CLOCK_VERSION
+from pipelines.notices import VERSIONS as NOTICES
 from pipelines.ports import Batch, Consumer, NewRecord, Partition, Position, Record
 from pipelines.scoring import ScoreWorker
 from pipelines.service import Session
@@ -90,6 +90,15 @@ class BreakingConsumer:
         self.inner.commit(positions)
         if self.log.breaks("after commit"):
             raise StorageError("broken after the commit")
+
+    def pause(self) -> None:
+        self.inner.pause()
+
+    def resume(self) -> None:
+        self.inner.resume()
+
+    def lag(self) -> Mapping[Partition, int]:
+        return self.inner.lag()
 
     def close(self) -> None:
         self.inner.close()
@@ -247,7 +256,7 @@ class ScoreMachine(RuleBasedStateMachine):
         for record in self._records(topics.SCORES):
             assert record.value is not None
             scores = codec.decode_scores(record.value)
-            if scores.version != CLOCK_VERSION:
+            if scores.version not in NOTICES:
                 for i in range(len(scores)):
                     [(asset, row)] = codec.encode_scores(rows(scores, slice(i, i + 1)))
                     found.append((asset, int(scores.times[i]), row))
