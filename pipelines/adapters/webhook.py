@@ -21,14 +21,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import threading
 from typing import Final
 
-import httpx
 import msgspec
 
 from anomaly.domain import SECOND
-from anomaly.errors import ConfigurationError, PlantwatchError, Unreachable
+from anomaly.errors import ConfigurationError
+from pipelines.adapters.posting import checked_url, post
 from pipelines.adapters.system_clock import SystemClock
 from pipelines.alert_json import alert_json
 from pipelines.ports import AlertEvent, Clock
@@ -50,7 +49,7 @@ class WebhookNotifier:
         self, url: str, secret: str | None, *, timeout_s: float = 5.0, clock: Clock | None = None, name: str = "webhook"
     ) -> None:
         self.name = name
-        self._url = _checked_url(url)
+        self._url = checked_url("webhook", url)
         if secret is None or len(secret) < SHORTEST_SECRET:
             came = "none was given" if secret is None else f"it has {len(secret)} characters"
             raise ConfigurationError(
@@ -72,62 +71,7 @@ class WebhookNotifier:
             "X-Plantwatch-Timestamp": timestamp,
             "X-Plantwatch-Signature": signature(self._secret, timestamp, content),
         }
-        attempt = _Attempt(self._url, content, headers, self._timeout_s)
-        attempt.run()
-
-
-class _Attempt:
-    """One POST in a thread of its own: httpx bounds each read, so a server that drips bytes would hold us for ever."""
-
-    def __init__(self, url: httpx.URL, content: bytes, headers: dict[str, str], timeout_s: float) -> None:
-        self._request = ("POST", url, content, headers)
-        self._host = url.host
-        self._timeout_s = timeout_s
-        self._client = httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False)
-        self._failure: PlantwatchError | None = None
-        self._done = threading.Event()
-
-    def run(self) -> None:
-        threading.Thread(target=self._work, name="webhook", daemon=True).start()
-        finished = self._done.wait(self._timeout_s)
-        if not finished:
-            self._client.close()  # a thread that still reads from it ends with its next read
-            raise Unreachable(f"webhook at {self._host} did not answer within {self._timeout_s:g} s")
-        if self._failure is not None:
-            raise self._failure
-
-    def _work(self) -> None:
-        method, url, content, headers = self._request
-        try:
-            with self._client, self._client.stream(method, url, content=content, headers=headers) as answer:
-                self._failure = _judge(answer, self._host)
-        except Exception as error:  # whatever the client or the closed socket raises is a failed delivery
-            self._failure = Unreachable(f"webhook at {self._host} cannot be reached: {_told(error)}")
-        finally:
-            self._done.set()
-
-
-def _judge(answer: httpx.Response, host: str) -> Unreachable | None:
-    if answer.is_success:
-        return None
-    if answer.is_redirect:
-        where = answer.headers.get("Location", "")[:200]
-        return Unreachable(f"webhook at {host} redirects ({answer.status_code}) to {where!r}, which is not followed")
-    return Unreachable(f"webhook at {host} answered {answer.status_code}; expected 2xx")
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _checked_url(url: str) -> httpx.URL:
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as error:
-        raise ConfigurationError(f"webhook address {url!r} is no URL: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigurationError(f"webhook address {url!r}: expected http://HOST… or https://HOST…")
-    return parsed
+        post("webhook", self._url, content, headers, self._timeout_s)
 
 
 def signature(secret: bytes, timestamp: str, content: bytes) -> str:
