@@ -70,6 +70,8 @@ class Settings(ServerSettings):
     """Key of the signature (HMAC-SHA256) on webhooks, at least 16 characters."""
     webhook_secret_file: Path | None = None
     """File that holds it, instead."""
+    alertmanager_url: HttpUrl | None = None
+    """Alertmanager that is told of plant alerts, and again every minute while they last."""
     notify_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Apprise URLs (mail, Teams, MQTT …) told of each transition; in a variable or secret file apart by blanks."""
     critical_assets: Annotated[tuple[str, ...], NoDecode] = ()
