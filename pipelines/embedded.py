@@ -50,7 +50,7 @@ class Embedded:
         extra: Mapping[str, Callable[[], Status]] | None = None,
     ) -> None:
         self.score = ScoreWorker(log, plant, registry)
-        self.record = RecordWorker(log, historian, is_empty=lambda: historian.span() is None)
+        self.record = RecordWorker(log, historian, is_empty=lambda: historian.span() is None, clock=clock)
         names = tuple(notifier.name for notifier in notifiers)
         self.alert = AlertWorker(log, replace(alerts, plant=plant, receivers=names), notifiers)
         self.trainer = trainer
