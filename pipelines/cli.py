@@ -34,6 +34,9 @@ COMMANDS: Final = {
     "dead-letters": _Command("pipelines.commands.dead_letters", "app", "What could not be read: list, send again."),
     "evaluate": _Command("pipelines.commands.evaluate", "evaluate", "Measure detectors on a data set, honestly."),
     "replay": _Command("pipelines.commands.replay", "replay", "Train on the first rows of files, judge the rest."),
+    "setup-access": _Command(
+        "pipelines.commands.setup_access", "setup_access", "Give each service a Kafka user of its own, with its rights."
+    ),
     "simulate": _Command("pipelines.commands.simulate", "simulate", "Write a simulated plant's readings and truth."),
 }
 
