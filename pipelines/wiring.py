@@ -18,6 +18,7 @@ from pipelines.adapters.upkeep import Retention
 from pipelines.plant_file import load_plant
 from pipelines.ports import Clock, Historian, HistorianReader, Log, Notifier
 from pipelines.settings import Settings
+from pipelines.wiring_servers import influx_config, kafka_config
 
 LOG_FILE = "log.db"
 HISTORIAN_FILE = "historian.db"
@@ -29,7 +30,14 @@ _DAY = 24 * _HOUR
 
 
 def open_log(settings: Settings, clock: Clock | None = None) -> Log:
-    """The embedded log of the data folder, with every topic there. Raises StorageError, ConfigurationError."""
+    """The log that the settings name. Raises StorageError, Unreachable, ConfigurationError.
+
+    The embedded one has every topic then; on Kafka they are made by `plantwatch topics init` alone.
+    """
+    if settings.log == "kafka":
+        from pipelines.adapters.kafka_log import KafkaLog  # noqa: PLC0415  # not needed without Kafka
+
+        return KafkaLog(kafka_config(settings))
     keep = Retention(age=int(settings.log_retention_hours * _HOUR))
     passing = (topics.READINGS, topics.SCORES, topics.DEAD_LETTERS)
     log = SqliteLog(settings.data_dir / LOG_FILE, clock or SystemClock(), retention=dict.fromkeys(passing, keep))
@@ -38,20 +46,28 @@ def open_log(settings: Settings, clock: Clock | None = None) -> Log:
 
 
 def open_historian(settings: Settings) -> Historian:
-    """The embedded historian of the data folder, for writing and reading. Raises StorageError."""
+    """The historian that the settings name, for writing and reading. Raises StorageError, Unreachable."""
+    if settings.historian == "influxdb":
+        from pipelines.adapters.influx_historian import InfluxHistorian  # noqa: PLC0415  # not needed without InfluxDB
+
+        return InfluxHistorian(influx_config(settings))
     age = int(settings.historian_retention_days * _DAY)
     retention = HistorianRetention(readings=age, scores=age)
     return SqliteHistorian(settings.data_dir / HISTORIAN_FILE, retention=retention)
 
 
 def open_historian_reader(settings: Settings) -> HistorianReader:
-    """The embedded historian for reading alone; a missing file reads as an empty one."""
+    """The historian that the settings name, for reading alone; an embedded one that is not there reads as empty."""
+    if settings.historian == "influxdb":
+        from pipelines.adapters.influx_reading import InfluxReader  # noqa: PLC0415  # not needed without InfluxDB
+
+        return InfluxReader(influx_config(settings))
     return SqliteHistorianReader(settings.data_dir / HISTORIAN_FILE)
 
 
 def open_registry(settings: Settings) -> Registry:
-    """The model store of the data folder."""
-    return Registry(settings.data_dir / MODELS_FOLDER)
+    """The model store that the settings name, else that of the data folder."""
+    return Registry(settings.models_dir or settings.data_dir / MODELS_FOLDER)
 
 
 def open_plant(settings: Settings) -> Plant:
@@ -74,6 +90,10 @@ def open_notifiers(settings: Settings, say: Callable[[str], None], timezone: str
     if settings.webhook_url is not None:
         secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
         notifiers.append(WebhookNotifier(str(settings.webhook_url), secret))
+    if settings.alertmanager_url is not None:
+        from pipelines.adapters.alertmanager import AlertmanagerNotifier  # noqa: PLC0415
+
+        notifiers.append(AlertmanagerNotifier(str(settings.alertmanager_url)))
     return (*notifiers, *open_apprise(settings))
 
 
