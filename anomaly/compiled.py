@@ -6,12 +6,13 @@ model and are asked again each time it is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -20,6 +21,11 @@ from anomaly.errors import ModelRefused
 
 GOLDEN_TOLERANCE: Final = 1e-4
 """Largest accepted difference between ONNX Runtime and Keras, in scaled units. Measured: 3e-7 with float32 LSTMs."""
+
+
+Device: TypeAlias = Literal["cpu", "gpu"]
+"""What nets are to be computed on."""
+Engine: TypeAlias = Literal["onnx_cpu", "onnx_gpu"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,13 +61,15 @@ class Golden:
 class Compiled:
     """A net behind ONNX Runtime: call it with windows, get what it expects of every cell. Thread-safe."""
 
-    def __init__(self, session: Any, length: int, channels: int) -> None:
+    def __init__(self, session: Any, length: int, channels: int, device: Device = "cpu") -> None:
         self._session = session
         self.length = length
         self.channels = channels
-        first = next(iter(session.get_providers()), "")
-        self.engine = "onnx_cpu" if first == "CPUExecutionProvider" else "onnx_gpu"
-        """What computes: `onnx_cpu` or `onnx_gpu`."""
+        on_gpu = "CUDAExecutionProvider" in session.get_providers()
+        self.engine: Engine = "onnx_gpu" if on_gpu else "onnx_cpu"
+        """What computes."""
+        self.fell_back = device == "gpu" and not on_gpu
+        """Whether a GPU was asked for and the CPU computes."""
 
     def __call__(
         self, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]
@@ -77,8 +85,10 @@ class Compiled:
         return answer
 
 
-def load_compiled(source: Path | bytes) -> Compiled:
+def load_compiled(source: Path | bytes, device: Device = "cpu") -> Compiled:
     """Load an exported net from a file or its bytes. Imports ONNX Runtime, never Keras.
+
+    `gpu` is a wish: without a usable CUDA device the CPU computes, and `fell_back` says so.
 
     Raises ModelRefused if ONNX Runtime cannot load it or its inputs are not `values` and `mask` of one shape.
     """
@@ -90,7 +100,7 @@ def load_compiled(source: Path | bytes) -> Compiled:
     options.log_severity_level = 4
     try:
         data = source if isinstance(source, bytes) else source.read_bytes()
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(data, options, providers=_providers(device))
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
         raise ModelRefused(
             f"ONNX Runtime cannot load the net ({_first_line(error)}); expected a graph exported by plantwatch; "
@@ -104,7 +114,19 @@ def load_compiled(source: Path | bytes) -> Compiled:
     length, channels = shapes["values"]
     if not (isinstance(length, int) and isinstance(channels, int)):
         raise ModelRefused(f"the net takes windows of open shape {shapes['values']}; expected fixed sizes; train again")
-    return Compiled(session, length, channels)
+    return Compiled(session, length, channels, device)
+
+
+def _providers(device: Device) -> list[Any]:
+    """What ONNX Runtime may compute with, best first. TF32 is off: with its 10 bits the golden windows would fail."""
+    import onnxruntime  # noqa: PLC0415
+
+    cpu: list[Any] = ["CPUExecutionProvider"]
+    if device == "cpu" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return cpu
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find; `fell_back` says it
+        onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them
+    return [("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}), *cpu]
 
 
 def save_keras(model: Any, path: Path) -> None:

@@ -30,8 +30,12 @@ NUMPY: Final = "numpy"
 
 def engine_of(detector: Detector) -> str:
     """What computes a detector's scores: `numpy` for those without a net, else what the net says of itself."""
-    predict = getattr(detector.scorer, "predict", None)
-    return NUMPY if predict is None else str(getattr(predict, "engine", NUMPY))
+    return str(getattr(_net(detector), "engine", NUMPY))
+
+
+def _net(detector: Detector) -> object:
+    """The compiled net of a detector; None if it has none."""
+    return getattr(detector.scorer, "predict", None)
 
 
 class Level:
@@ -87,6 +91,7 @@ class ScoreWatch:
         serving = find()
         metrics.models("champion", [(group, detector.version) for group, detector in serving.items()])
         metrics.engines({group: engine_of(detector) for group, detector in serving.items()})
+        metrics.gpu_fallback(any(getattr(_net(detector), "fell_back", False) for detector in serving.values()))
         learned = {group: detector for group, detector in serving.items() if detector.trained_until}
         metrics.model_ages({group: max(0.0, (newest - d.trained_until) / SECOND) for group, d in learned.items()})
         metrics.drift({group: ratio for group, d in serving.items() if (ratio := self.ratio(d)) is not None})

@@ -64,6 +64,8 @@ class Settings(ServerSettings):
     """Address the dashboard listens on; the usual one is reached from this machine only."""
     dashboard_port: int = Field(8501, ge=1, le=65535)
     """Its port; if nobody named one and it is taken, the next free one."""
+    scoring_device: Literal["cpu", "gpu"] = "cpu"
+    """What nets are computed on. Without a usable GPU it is the CPU all the same; metrics and System page say so."""
     webhook_url: HttpUrl | None = None
     """Where each alert transition is posted, signed; needs a secret."""
     webhook_secret: SecretStr | None = None

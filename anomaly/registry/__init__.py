@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from anomaly.compiled import Device
 from anomaly.detector import Detector
 from anomaly.domain import SECOND
 from anomaly.errors import ConfigurationError, ModelRefused
@@ -33,11 +34,13 @@ class Entry(NamedTuple):
 class Registry:
     """Versions in a folder. Thread-safe and safe between processes; readers never wait for writers.
 
-    Every verb raises StorageError (or StorageFull) if the folder cannot be used.
+    `device`: what the nets that `load` returns are to be computed on. Every verb raises StorageError (or StorageFull)
+    if the folder cannot be used.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: Device = "cpu") -> None:
         self._store: Store = FolderStore(folder)
+        self._device: Device = device
 
     def add(self, detector: Detector, card: ModelCard, *, now: int, files: Path | None = None) -> str:
         """Store a version and return its name: UTC time `now` (ns) and 8 hex digits of its content.
@@ -55,7 +58,7 @@ class Registry:
         """The detector of a version, every check passed. Raises ModelRefused; then nothing of it may serve."""
         members = self._store.read(group, version)
         _check_name(members, group, version)
-        return unpack(members, version)
+        return unpack(members, version, self._device)
 
     def card(self, group: str, version: str) -> ModelCard:
         """The model card of a version. Raises ModelRefused if it is damaged."""
@@ -129,6 +132,7 @@ class MemoryRegistry(Registry):
 
     def __init__(self) -> None:
         self._store = MemoryStore()
+        self._device = "cpu"
 
 
 def version_name(now: int, manifest: bytes) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from anomaly.compiled import Golden, check_golden, load_compiled
+from anomaly.compiled import Compiled, Device, Golden, check_golden, load_compiled
 from anomaly.detector import Detector
 from anomaly.domain import Rung
 from anomaly.errors import ConfigurationError, ModelRefused
@@ -88,12 +88,15 @@ def pack(detector: Detector, card: ModelCard, files: Path | None, created: int) 
     return members | {MANIFEST: write_manifest(manifest)}
 
 
-def unpack(members: Mapping[str, bytes], version: str) -> Detector:
-    """The detector of a bundle, named `version`; every check of guarantee G9 passed. Raises ModelRefused."""
+def unpack(members: Mapping[str, bytes], version: str, device: Device = "cpu") -> Detector:
+    """The detector of a bundle, named `version`; every check of guarantee G9 passed. Raises ModelRefused.
+
+    `device`: what a net is to be computed on; see `load_compiled`.
+    """
     manifest = read_manifest(members.get(MANIFEST, b""))
     check_members(manifest, members)
     read_card(members)
-    scorer = _scorer(manifest, members)
+    scorer = _scorer(manifest, members, device)
     try:
         detector = Detector(
             group=manifest.group,
@@ -148,7 +151,7 @@ def read_card(members: Mapping[str, bytes]) -> ModelCard:
         raise ModelRefused(f"card.json is no model card ({error!r:.200}); train the model again") from error
 
 
-def _scorer(manifest: Manifest, members: Mapping[str, bytes]) -> Scorer:
+def _scorer(manifest: Manifest, members: Mapping[str, bytes], device: Device) -> Scorer:
     """The scorer, from checked arrays and, for a net, checked files."""
     arrays = read_npz(members["scorer.npz"], "scorer.npz")
     found = {name: ArrayEntry(array.shape, array.dtype.str) for name, array in arrays.items()}
@@ -157,7 +160,7 @@ def _scorer(manifest: Manifest, members: Mapping[str, bytes]) -> Scorer:
     state: State = {**manifest.numbers, **arrays}
     try:
         if manifest.rung is Rung.LSTM_AUTOENCODER:
-            return Reconstruction.from_state(state, _net(manifest, members))
+            return Reconstruction.from_state(state, _net(manifest, members, device))
         return SIMPLE_SCORERS[manifest.rung](state)
     except ModelRefused:
         raise
@@ -165,12 +168,20 @@ def _scorer(manifest: Manifest, members: Mapping[str, bytes]) -> Scorer:
         raise ModelRefused(f"scorer.npz does not rebuild the scorer ({error!r:.200}); train the model again") from error
 
 
-def _net(manifest: Manifest, members: Mapping[str, bytes]) -> Any:
-    """The net behind ONNX Runtime, checked inside and asked its golden windows."""
+def _net(manifest: Manifest, members: Mapping[str, bytes], device: Device) -> Compiled:
+    """The net behind ONNX Runtime, checked inside and asked its golden windows. A GPU that fails them is not used."""
     check_keras(members["model.keras"])
     check_onnx(members["model.onnx"], manifest.length, len(manifest.tags))
-    predict = load_compiled(members["model.onnx"])
-    check_golden(predict, Golden.from_arrays(read_npz(members["golden.npz"], "golden.npz")))
+    golden = Golden.from_arrays(read_npz(members["golden.npz"], "golden.npz"))
+    predict = load_compiled(members["model.onnx"], device)
+    try:
+        check_golden(predict, golden)
+    except ModelRefused:
+        if predict.engine == "onnx_cpu":
+            raise
+        predict = load_compiled(members["model.onnx"])
+        check_golden(predict, golden)
+        predict.fell_back = True
     return predict
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from anomaly.compiled import Golden, check_golden, export_onnx, load_compiled, save_keras
@@ -60,6 +61,16 @@ def test_a_compiled_net_takes_windows_of_its_own_shape_only(tmp_path: Path) -> N
 def test_what_is_no_net_of_ours_is_refused(data: bytes) -> None:
     with pytest.raises(ModelRefused, match="train"):
         load_compiled(data)
+
+
+def test_a_gpu_that_is_not_there_is_told_and_the_cpu_computes_the_same() -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    usual, wished = load_compiled(graph()), load_compiled(graph(), "gpu")
+    assert (usual.engine, usual.fell_back) == ("onnx_cpu", False)
+    assert (wished.engine, wished.fell_back) == ("onnx_cpu", True)
+    values, mask = windows(5)
+    np.testing.assert_array_equal(usual(values, mask), wished(values, mask))
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:

@@ -20,16 +20,16 @@ import numpy as np
 import onnx
 import pytest
 
-from anomaly.compiled import Golden, load_compiled
+from anomaly.compiled import Compiled, Golden, load_compiled
 from anomaly.detector import Detector, fit_rolling_z, fit_window_pca, rules_detector
 from anomaly.domain import SECOND, Asset, Role, Samples, Tag
 from anomaly.errors import ConfigurationError, ModelRefused, StorageError
 from anomaly.model_card import ModelCard
-from anomaly.registry import MemoryRegistry, Registry
+from anomaly.registry import MemoryRegistry, Registry, bundle
 from anomaly.registry.bundle import MANIFEST, pack, unpack
 from anomaly.registry.canonical import dump, parse
 from anomaly.registry.manifest import FileEntry, Manifest, read_manifest, write_manifest
-from anomaly.scorers.reconstruction import fit_reconstruction
+from anomaly.scorers.reconstruction import Reconstruction, fit_reconstruction
 from anomaly.training import card_of
 from anomaly.training_set import TrainingSet
 
@@ -139,6 +139,27 @@ def signed(members: dict[str, bytes], **changes: Any) -> dict[str, bytes]:
         if name != MANIFEST
     }
     return members | {MANIFEST: write_manifest(msgspec.structs.replace(manifest, files=files, **changes))}
+
+
+def test_a_gpu_that_fails_the_golden_windows_is_not_used_and_the_cpu_serves(
+    members: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(source: bytes, device: str = "cpu") -> Compiled:
+        """On the GPU the other tag's weights, as a driver that miscounts would answer."""
+        wrong = graph(weights=np.eye(2, dtype=np.float32)).SerializeToString()
+        found = load_compiled(wrong if device == "gpu" else source)
+        found.engine = "onnx_gpu" if device == "gpu" else "onnx_cpu"
+        return found
+
+    monkeypatch.setattr(bundle, "load_compiled", load)
+    scorer = unpack(members, "v", "gpu").scorer
+    assert isinstance(scorer, Reconstruction)
+    assert isinstance(scorer.predict, Compiled)
+    assert (scorer.predict.engine, scorer.predict.fell_back) == ("onnx_cpu", True)
+    scorer = unpack(members, "v").scorer
+    assert isinstance(scorer, Reconstruction)
+    assert isinstance(scorer.predict, Compiled)
+    assert not scorer.predict.fell_back, "nobody asked for a GPU"
 
 
 def refused(members: dict[str, bytes]) -> str:
