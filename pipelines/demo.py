@@ -12,7 +12,7 @@ from anomaly.domain import SECOND, Plant
 from anomaly.errors import ConfigurationError, StorageError
 from pipelines import feeding
 from pipelines.adapters.system_clock import ScaledClock
-from pipelines.ports import Log
+from pipelines.ports import Clock, Log
 from pipelines.sources.simulator import Fault, Simulator
 
 HISTORY_S: Final = 36 * 3600
@@ -46,7 +46,7 @@ class DemoPlant:
                 )
             self._simulator = Simulator.from_dict(stored["simulator"])
         self.speed = speed
-        self.clock = ScaledClock(speed, max(self._simulator.now, self.live_from))
+        self.clock: Clock = ScaledClock(speed, max(self._simulator.now, self.live_from))
         self.history_loaded = threading.Event()
         self._stopping = threading.Event()
         self.readings = 0
