@@ -67,7 +67,7 @@ def open_historian_reader(settings: Settings) -> HistorianReader:
 
 def open_registry(settings: Settings) -> Registry:
     """The model store that the settings name, else that of the data folder."""
-    return Registry(settings.models_dir or settings.data_dir / MODELS_FOLDER)
+    return Registry(settings.models_dir or settings.data_dir / MODELS_FOLDER, settings.scoring_device)
 
 
 def open_plant(settings: Settings) -> Plant:
