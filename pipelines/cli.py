@@ -26,6 +26,8 @@ class _Command(NamedTuple):
 COMMANDS: Final = {
     "demo": _Command("pipelines.commands.demo", "demo", "Watch a simulated plant: history, training, faults, alerts."),
     "run": _Command("pipelines.commands.run", "run", "Score, record, alert and train in one process, on your data."),
+    "serve": _Command("pipelines.commands.serve", "app", "One service a process, over Kafka and InfluxDB."),
+    "topics": _Command("pipelines.commands.topics", "app", "Make the topics on Kafka, look at them, who may use them."),
     "dashboard": _Command("pipelines.commands.dashboard", "dashboard", "Show the pages over what is stored."),
     "check": _Command("pipelines.commands.check", "check", "Is everything there that a start needs?"),
     "alerts": _Command("pipelines.commands.alerts", "app", "What is wrong now, and what people do about it."),

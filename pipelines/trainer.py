@@ -37,7 +37,8 @@ _log = structlog.get_logger(__name__)
 class TrainWorker:
     """Worker of the train service, for the loop in `service`.
 
-    `ready`: whether what is stored is worth learning from (false while a history is still being loaded).
+    `ready`: whether what is stored is worth learning from (false while a history is still being loaded). `look_s`: it
+    looks at the ladder no more often, as that asks the log and the historian; commands are done at once.
     """
 
     name = "train"
@@ -55,6 +56,7 @@ class TrainWorker:
         *,
         policy: LadderPolicy | None = None,
         ready: Callable[[], bool] = lambda: True,
+        look_s: float = 0.0,
     ) -> None:
         self._log = log
         self._historian = historian
@@ -64,6 +66,8 @@ class TrainWorker:
         self._fits = fits
         self._policy = policy or LadderPolicy()
         self._ready = ready
+        self._look_s = look_s
+        self._look_at = 0.0
         self._latest: dict[str, Word] = {}
         self._gave_up: dict[tuple[str, Rung], int] = {}
         self._cards: dict[tuple[str, str], tuple[Rung, int]] = {}
@@ -115,8 +119,10 @@ class TrainWorker:
             self._unheard.popleft()
         while self._asked and self._at_work is None and self._fits.job is None:
             self._do(*self._asked[0])
-        if self._fits.job is None and self._ready():
-            self._climb()
+        if self._fits.job is None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + self._look_s
+            if self._ready():
+                self._climb()
         self._show()
         if self._position is None:
             return {}

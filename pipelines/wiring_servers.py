@@ -31,9 +31,14 @@ def kafka_config(settings: Settings) -> KafkaConfig:
         client_id=settings.kafka_client_id,
         client_secret=_text(settings.kafka_client_secret),
         prefix=settings.topic_prefix,
-        member=settings.member or socket.gethostname(),
+        member=member_of(settings),
         replication=settings.kafka_replication,
     )
+
+
+def member_of(settings: Settings) -> str:
+    """Name of this process in its group: the one given, else the host's."""
+    return settings.member or socket.gethostname()
 
 
 def influx_config(settings: Settings) -> InfluxConfig:
