@@ -111,8 +111,7 @@ def unit_jumps(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row t
     unit, or from the level: the last 24 rows keep to the normal range in that unit, with the noise that goes with it
     (without any noise to tell by, a slow change to just that level passes for the other unit).
     """
-    width = limits.usual_high - limits.usual_low
-    far = _outside(found.seen, limits, 0.5 * width, 1.5)
+    far = beyond_usual(found.seen, limits)
     out = np.zeros(far.shape, dtype=bool)
     if not far.any():
         return out
@@ -122,12 +121,11 @@ def unit_jumps(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row t
     return out
 
 
-def _outside(
-    values: Float[np.ndarray, "row tag"], limits: SensorLimits, margin: Float[np.ndarray, " tag"], ratio: float
-) -> Bool[np.ndarray, "row tag"]:
-    """Clearly beyond the normal range: by the margin, or (where the range is positive) by the ratio below it."""
+def beyond_usual(values: Float[np.ndarray, "row tag"], limits: SensorLimits) -> Bool[np.ndarray, "row tag"]:
+    """Clearly beyond the normal range: by half its width, or (where the range is positive) by a third below it."""
     low, high = limits.usual_low, limits.usual_high
-    below = np.where(low > 0, np.maximum(low - margin, low / ratio), low - margin)
+    margin = 0.5 * (high - low)
+    below = np.where(low > 0, np.maximum(low - margin, low / 1.5), low - margin)
     verdict: np.ndarray = (values > high + margin) | (values < below)
     return verdict
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 
 from anomaly.domain import Samples, Windows
 from anomaly.errors import DataError
@@ -28,6 +28,8 @@ def soft_clip(z: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     >>> soft_clip(np.array([-2.0, 10.0, 100.0])).round(3).tolist()
     [-2.0, 10.0, 33.026]
     """
+    if not (np.abs(z) > CLIP).any():
+        return z
     size = np.minimum(np.abs(z), LARGEST)
     return np.where(size > CLIP, np.sign(z) * CLIP * (1 + np.log(np.maximum(size, CLIP) / CLIP)), z)
 
@@ -63,6 +65,19 @@ class Scaler:
         values = np.where(windows.mask, windows.values, center[:, None, :])  # scaled: exactly 0
         with np.errstate(over="ignore"):
             z = (values - center[:, None, :]) / scale[:, None, :]
+        return soft_clip(z).astype(np.float32)
+
+    def scale_rows(
+        self,
+        values: Float[np.ndarray, "row tag"],
+        mask: Bool[np.ndarray, "row tag"],
+        assets: tuple[str, ...],
+        owner: Int64[np.ndarray, " row"],
+    ) -> Float32[np.ndarray, "row tag"]:
+        """The same for rows, row i being of asset `assets[owner[i]]`; tags in the scaler's order."""
+        center, scale = (rows[owner] for rows in self._rows(assets))
+        with np.errstate(over="ignore"):
+            z = (np.where(mask, values, center) - center) / scale
         return soft_clip(z).astype(np.float32)
 
     def unscale(self, z: Float[np.ndarray, "window tag"], assets: tuple[str, ...]) -> Float[np.ndarray, "window tag"]:

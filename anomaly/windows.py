@@ -108,7 +108,7 @@ def _states(
     rows = np.arange(len(samples))
     since = np.maximum.accumulate(np.where(begin, rows, 0))
     start = np.maximum(rows - (length - 1), since)
-    known, stopped = _mode_rows(samples, mode)
+    known, stopped = mode_rows(samples, mode)
     last_known = np.maximum.accumulate(np.where(known, rows, BEFORE))
     last_stopped = np.maximum.accumulate(np.where(stopped, rows, BEFORE))
     off = (last_known >= start) & (last_known == last_stopped)
@@ -119,7 +119,7 @@ def _states(
     )
 
 
-def _mode_rows(samples: Samples, mode: Tag | None) -> tuple[Bool[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
+def mode_rows(samples: Samples, mode: Tag | None) -> tuple[Bool[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
     """Where the mode is known, and where it is known not to be a running one."""
     if mode is None or mode.name not in samples.tags or not mode.running:
         nowhere = np.zeros(len(samples), dtype=bool)

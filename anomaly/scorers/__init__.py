@@ -6,6 +6,7 @@ check-suite in `tests/anomaly/test_scorers.py`. It sees no units: values are sca
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -56,6 +57,10 @@ class Scorer(Protocol):
         ...
 
 
+Cut: TypeAlias = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+"""Values and mask of the windows `start` to `stop` - 1, `(window, time, tag)` each."""
+
+
 def score_in_batches(
     scorer: Scorer, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]
 ) -> Raw:
@@ -63,13 +68,18 @@ def score_in_batches(
 
     A kernel may sum in another order for another batch size; with one size only, a replay gives the same bytes.
     """
-    count, tags = len(values), values.shape[2]
+    return score_cut(scorer, values.shape, lambda start, stop: (values[start:stop], mask[start:stop]))
+
+
+def score_cut(scorer: Scorer, shape: tuple[int, ...], cut: Cut) -> Raw:
+    """The same for windows of that shape (window, time, tag) that are cut as they are needed."""
+    count, tags = shape[0], shape[2]
     raw, contributions, expected = np.empty(count), np.empty((count, tags)), np.empty((count, tags))
     for start in range(0, count, BATCH):
         stop = min(start + BATCH, count)
-        filled = np.zeros((BATCH, *values.shape[1:]), np.float32)
+        filled = np.zeros((BATCH, *shape[1:]), np.float32)
         seen = np.ones(filled.shape, bool)
-        filled[: stop - start], seen[: stop - start] = values[start:stop], mask[start:stop]
+        filled[: stop - start], seen[: stop - start] = cut(start, stop)
         part = scorer.score(filled, seen)
         raw[start:stop] = part.raw[: stop - start]
         contributions[start:stop] = part.contributions[: stop - start]
