@@ -1,7 +1,5 @@
 """`plantwatch simulate`: write the life of the simulated plant to a folder, with its plant file and the truth.
 
-With `--live` it is sent to the log instead, as sensors would (`pipelines/commands/simulate_live.py`).
-
 DIR/plant.toml                                       the machines and their tags
 DIR/truth.json                                       every fault: asset, name, tag, onset, end, severity
 DIR/readings/<asset path>.csv                        (csv) one wide file an asset, first column `timestamp`
@@ -27,9 +25,7 @@ from rich.progress import Progress
 
 from anomaly.domain import SECOND, Quality, Readings
 from anomaly.errors import ConfigurationError, StorageError, StorageFull
-from pipelines.commands.simulate_live import simulate_live
 from pipelines.plant_file import write_plant
-from pipelines.settings import Settings
 from pipelines.sources.simulator import Simulator, truth
 
 HOUR_NS = 3600 * SECOND
@@ -45,7 +41,7 @@ class Format(StrEnum):
 
 
 def simulate(
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; made if it is not there.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to; made if it is not there.")],
     hours: Annotated[float, typer.Option(min=0.01, help="How many hours to simulate in all.")] = 48.0,
     history: Annotated[float, typer.Option(min=0.0, help="First hours without any fault.")] = 36.0,
     seed: Annotated[int, typer.Option(min=0, help="Another seed is another life of the plant.")] = 1,
@@ -54,19 +50,8 @@ def simulate(
         Format, typer.Option("--format", help="csv: one file an asset; jsonl: one stream.")
     ] = Format.CSV,
     force: Annotated[bool, typer.Option(help="Write although the folder is not empty.")] = False,
-    live: Annotated[bool, typer.Option("--live", help="Send readings to the log as they come, until stopped.")] = False,
-    speed: Annotated[
-        float, typer.Option(min=1, max=600, help="With --live: so many times faster, until it has caught up.")
-    ] = 60.0,
-    data_dir: Annotated[Path | None, typer.Option(help="With --live: where it remembers how far it is.")] = None,
-    config: Annotated[Path | None, typer.Option(help="With --live: settings file, plantwatch.toml.")] = None,
 ) -> None:
-    """Write a simulated plant's readings, its plant file and the truth about its faults; or send them, --live."""
-    if live == (out is not None):
-        raise ConfigurationError("expected either --out FOLDER, to write files, or --live, to send readings to the log")
-    if out is None:
-        simulate_live(Settings(config=config, data_dir=data_dir), seed, speed)
-        return
+    """Write a simulated plant's readings, its plant file and the truth about its faults."""
     simulator = Simulator(seed, _start(start), round(history * 3600))
     until = simulator.start + round(hours * HOUR_NS)
     console = Console(stderr=True)
