@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from anomaly.domain import SECOND, Plant
 from anomaly.errors import ConfigurationError, StorageError
 from pipelines import feeding
 from pipelines.adapters.system_clock import ScaledClock
-from pipelines.ports import Clock, Log
+from pipelines.ports import Log
 from pipelines.sources.simulator import Fault, Simulator
 
 HISTORY_S: Final = 36 * 3600
@@ -27,10 +28,13 @@ class DemoPlant:
     """The simulated plant of a data folder: goes on where the folder says it stopped.
 
     `clock` is the plant's: it stands at the end of the history when the demo first starts, and runs `speed` times as
-    fast as the wall. Raises ConfigurationError if the folder holds the life of another seed, or is damaged.
+    fast as the wall, never ahead of `limit`. Raises ConfigurationError if the folder holds the life of another seed, or
+    is damaged.
     """
 
-    def __init__(self, folder: Path, seed: int | None, speed: float, now: int) -> None:
+    def __init__(
+        self, folder: Path, seed: int | None, speed: float, now: int, limit: Callable[[], int] | None = None
+    ) -> None:
         self._file = folder / STATE_FILE
         stored = _stored(self._file)
         self.resumed = stored is not None
@@ -46,7 +50,7 @@ class DemoPlant:
                 )
             self._simulator = Simulator.from_dict(stored["simulator"])
         self.speed = speed
-        self.clock: Clock = ScaledClock(speed, max(self._simulator.now, self.live_from))
+        self.clock = ScaledClock(speed, max(self._simulator.now, self.live_from), limit=limit)
         self.history_loaded = threading.Event()
         self._stopping = threading.Event()
         self.readings = 0
@@ -70,16 +74,21 @@ class DemoPlant:
         """Let `run` end."""
         self._stopping.set()
 
-    def run(self, log: Log) -> None:
-        """Append what the plant's sensors say, until `stop` is called. Raises StorageError."""
+    def run(self, log: Log, turned: Callable[[], None] = lambda: None) -> None:
+        """Append what the plant's sensors say, until `stop` is called; `turned` is called all the while.
+
+        Raises StorageError, Unreachable; what was not appended then is made again by a `DemoPlant` of the same folder.
+        """
         saved = time.monotonic()
         while self._simulator.now < self.live_from and not self._stopping.is_set():
             self._advance(log, min(self._simulator.now + _HOUR, self.live_from))
+            turned()
         self._save()
         if self._simulator.now >= self.live_from:
             self.history_loaded.set()
         while not self._stopping.wait(_BEAT_S):
             self._advance(log, self.clock.now())
+            turned()
             if time.monotonic() - saved > _SAVE_S:
                 self._save()
                 saved = time.monotonic()
@@ -102,7 +111,8 @@ class DemoPlant:
 
     def status(self) -> dict[str, str | int | float]:
         """For the heartbeat `plant`, which tells the dashboard what time it is there."""
-        return {"plant_name": self.plant.name, "speed": self.speed, "live_from": self.live_from, "seed": self.seed}
+        speed = 1.0 if self.clock.at_limit() else self.speed
+        return {"plant_name": self.plant.name, "speed": speed, "live_from": self.live_from, "seed": self.seed}
 
 
 def _stored(path: Path) -> dict[str, Any] | None:

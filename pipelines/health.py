@@ -25,11 +25,15 @@ _READ_S: Final = 5.0
 
 
 class Health:
-    """Judges a service by its loop's condition. `notes`: what is worth a word though the service works."""
+    """Judges a service by its loop's condition. `notes`: what is worth a word though the service works.
 
-    def __init__(self, service: str, condition: Condition) -> None:
+    `consumes` False: it reads nothing from the log, and so waits for no partition.
+    """
+
+    def __init__(self, service: str, condition: Condition, *, consumes: bool = True) -> None:
         self.service = service
         self.condition = condition
+        self.consumes = consumes
         self.notes: Callable[[], Sequence[str]] = tuple
         self.stopping = False
 
@@ -45,7 +49,7 @@ class Health:
             found.append(f"the loop has not turned for {seen.still_for():.0f} s")
         if seen.waiting:
             found.append(seen.waiting)
-        elif not seen.held:
+        elif self.consumes and not seen.held:
             found.append("no partition assigned yet (with more workers than partitions, some stand by)")
         if seen.degraded:
             found.append(f"degraded: {seen.degraded}")

@@ -94,6 +94,26 @@ def train(
     _serve("train", config, patience, metrics_port, metrics_host, member, plant, data_dir)
 
 
+@app.command()
+def simulator(
+    speed: Annotated[float, typer.Option(min=0.1, max=600, help="Event time runs so many times faster …")] = 30.0,
+    backlog: Annotated[float, typer.Option(min=0, max=240, help="… until so many hours of life are caught up.")] = 12.0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed, another plant life.")] = None,
+    write_plant: Annotated[Path | None, typer.Option(help="Write the plant file here, for the other services.")] = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = None,
+    patience: Patience = 60.0,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Append a simulated plant's readings: 36 h of history at once, then its life with faults. For demonstrations."""
+    from pipelines.simulator_process import Life, simulate  # noqa: PLC0415  # the simulator is slow to import
+
+    settings = Settings(config=config, metrics_port=metrics_port, metrics_host=metrics_host, data_dir=data_dir)
+    life = Life(speed, backlog, seed, write_plant)
+    guarded("simulator", settings, lambda: simulate(settings, life, patience_s=patience))
+
+
 def _serve(
     name: str,
     config: Path | None,
