@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from anomaly.errors import PlantwatchError
-from pipelines.ports import Clock, HistorianWriter
+from pipelines.ports import Clock, Historian, HistorianWriter
 
 PULSE_S: Final = 1.0
 MEMBER_MARK: Final = "@"
@@ -22,15 +22,18 @@ _log = structlog.get_logger(__name__)
 
 
 class Heartbeats:
-    """`open_writer` is called by the thread, again after trouble. `part`: the name to speak under, asked each time."""
+    """`open_writer` is called by the thread until it succeeds; what it gives is used by nobody else, and closed at the
+    end. `writer`: one that is open already, and is left open. `part`: the name to speak under, asked each time.
+    """
 
     def __init__(
         self,
-        open_writer: Callable[[], HistorianWriter],
+        open_writer: Callable[[], Historian],
         clock: Clock,
         part: Callable[[], str],
         status: Callable[[], Mapping[str, str | int | float]],
         *,
+        writer: HistorianWriter | None = None,
         pulse_s: float = PULSE_S,
     ) -> None:
         self._open = open_writer
@@ -38,7 +41,8 @@ class Heartbeats:
         self._part = part
         self._status = status
         self._pulse_s = pulse_s
-        self._writer: HistorianWriter | None = None
+        self._writer = writer
+        self._own: Historian | None = None
         self._failing = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
@@ -56,11 +60,13 @@ class Heartbeats:
         while not self._over.wait(self._pulse_s):
             self._beat({})
         self._beat({STOPPED: "in order"})
+        if self._own is not None:
+            self._own.close()
 
     def _beat(self, more: Mapping[str, str]) -> None:
         try:
             if self._writer is None:
-                self._writer = self._open()
+                self._writer = self._own = self._open()
             self._writer.heartbeat(self._part(), self._clock.now(), {**self._status(), **more, "wall": time.time_ns()})
             self._failing = False
         except PlantwatchError as error:

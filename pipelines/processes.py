@@ -3,12 +3,11 @@
     serve("score", settings)        # until SIGTERM; raises what ended it, with its exit code
 
 The order at the end (SIGTERM, Ctrl-C): the batch under way is written and committed, the group is left, the stores are
-closed. If a store hangs, the process ends anyway after `DRAIN_S`: what was not committed is done again by the next one.
+closed. If a store hangs, the process ends anyway after 18 s (`signals`): what was not committed, the next one redoes.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,6 @@ from typing import Final
 
 import structlog
 
-from anomaly.errors import StorageError
 from pipelines import part_status, service, starting, topics, wiring
 from pipelines.adapters.system_clock import SystemClock
 from pipelines.alert_service import AlertWorker
@@ -29,15 +27,13 @@ from pipelines.health import Health, answering
 from pipelines.heartbeats import MEMBER_MARK, Heartbeats
 from pipelines.ports import HistorianWriter, Log
 from pipelines.recording import RecordWorker
-from pipelines.running import stopping_on_signals
 from pipelines.scoring import ScoreWorker
 from pipelines.settings import Settings
+from pipelines.signals import until_asked
 from pipelines.starting import Starter
 from pipelines.trainer import TrainWorker
 from pipelines.wiring_servers import member_of
 
-DRAIN_S: Final = 18.0
-"""Whoever asks a service to stop waits 20 s before it kills."""
 LADDER_S: Final = 10.0
 """The trainer looks so often whether there is enough to learn from: it asks the historian and the log for it."""
 
@@ -78,7 +74,9 @@ class Opened:
 def _score(given: Opened) -> Built:
     plant = given.starter.open("plant file", lambda: starting.open_plant(given.settings))
     log = given.log(topics.READINGS, topics.SCORES, topics.MODELS, topics.DEAD_LETTERS)
-    worker = ScoreWorker(log, plant, wiring.open_registry(given.settings))
+    worker = ScoreWorker(
+        log, plant, wiring.open_registry(given.settings), readings_format=given.settings.readings_format
+    )
 
     def notes() -> list[str]:
         return [f"version {version} is refused: {why}" for version, why in worker.refusals().items()]
@@ -96,7 +94,13 @@ def _record(given: Opened) -> Built:
         historian.heartbeat("record", given.clock.now(), {"state": "starting", "wall": given.clock.now()})
 
     given.starter.open("historian", say_hello)
-    worker = RecordWorker(log, historian, is_empty=lambda: historian.span() is None, clock=given.clock)
+    worker = RecordWorker(
+        log,
+        historian,
+        is_empty=lambda: historian.span() is None,
+        clock=given.clock,
+        readings_format=given.settings.readings_format,
+    )
     return Built(worker, log, dict, writer=historian)
 
 
@@ -160,10 +164,9 @@ def serve(name: str, settings: Settings, *, patience_s: float = starting.START_P
         health.stopping = True
         _log.info("stopping")
         stop.set()
-        _end_anyway()
 
     with ExitStack() as stack:
-        stack.enter_context(stopping_on_signals(end))
+        stack.enter_context(until_asked(end))
         if settings.metrics_port is not None:
             stack.enter_context(answering(health, settings.metrics_host, settings.metrics_port))
         given = Opened(settings, Starter(stop, condition, patience_s), stack, stop)
@@ -191,28 +194,9 @@ def _beating(name: str, built: Built, given: Opened, condition: Condition) -> It
     def status() -> Status:
         return {"state": condition.status(), "lag": condition.lag, **built.status()}
 
-    def writer() -> HistorianWriter:
-        if built.writer is not None:
-            return built.writer
-        historian = wiring.open_historian(given.settings)
-        given.stack.callback(historian.close)
-        return historian
-
-    beats = Heartbeats(writer, given.clock, part, status)
+    beats = Heartbeats(lambda: wiring.open_historian(given.settings), given.clock, part, status, writer=built.writer)
     beats.start()
     try:
         yield
     finally:
         beats.stop()
-
-
-def _end_anyway() -> None:
-    """From now on the process ends within `DRAIN_S`, whatever hangs."""
-
-    def late() -> None:
-        _log.error("stop_forced", after_s=DRAIN_S, reason="a store did not answer; nothing was committed too early")
-        os._exit(StorageError.exit_code)
-
-    timer = threading.Timer(DRAIN_S, late)
-    timer.daemon = True
-    timer.start()

@@ -12,6 +12,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 _QUIET: Final = ("kafka", "urllib3", "influxdb_client", "httpx", "httpcore", "apprise", "asyncio")
 """Libraries whose small talk is not ours: heard from `warning` on."""
+_SILENT: Final = ("kafka.net.selector",)
+"""It warns of every turn of its own loop above 0.1 s, which a busy machine brings about all the time."""
 
 
 def json_lines(service: str, level: str, member: str = "") -> None:
@@ -42,6 +44,8 @@ def json_lines(service: str, level: str, member: str = "") -> None:
     root.setLevel(threshold)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.ERROR)
     threading.excepthook = _thread_died
 
 

@@ -25,9 +25,9 @@ from pipelines.heartbeats import Heartbeats
 from pipelines.only_one import only_one
 from pipelines.patience import wait_s
 from pipelines.plant_file import write_plant
-from pipelines.ports import HistorianWriter, Log
-from pipelines.running import stopping_on_signals
+from pipelines.ports import Log
 from pipelines.settings import Settings
+from pipelines.signals import until_asked
 from pipelines.starting import Starter
 
 _HOUR: Final = 3600 * 1_000_000_000
@@ -51,7 +51,7 @@ def simulate(settings: Settings, life: Life, *, patience_s: float) -> None:
     stop, condition = threading.Event(), Condition()
     health = Health("simulator", condition, consumes=False)
     with ExitStack() as stack:
-        stack.enter_context(stopping_on_signals(stop.set))
+        stack.enter_context(until_asked(stop.set))
         if settings.metrics_port is not None:
             stack.enter_context(answering(health, settings.metrics_host, settings.metrics_port))
         stack.enter_context(only_one(wiring.data_file(settings, "")))
@@ -65,7 +65,7 @@ def simulate(settings: Settings, life: Life, *, patience_s: float) -> None:
         except starting.Stopped:
             return
         stack.callback(log.close)
-        beats = _beats(settings, box, stack)
+        beats = _beats(settings, box)
         stack.callback(beats.stop)
         _log.info("started", machines=len(box[0].plant.assets), resumed=box[0].resumed, speed=life.speed)
         _live(settings, life, box, log, stop, condition)
@@ -90,16 +90,10 @@ class _PlantClock(SystemClock):
         return self._box[0].status()
 
 
-def _beats(settings: Settings, box: list[DemoPlant], stack: ExitStack) -> Heartbeats:
+def _beats(settings: Settings, box: list[DemoPlant]) -> Heartbeats:
     """The word `plant`: what time it is there."""
-
-    def writer() -> HistorianWriter:
-        historian = wiring.open_historian(settings)
-        stack.callback(historian.close)
-        return historian
-
     clock = _PlantClock(box)
-    beats = Heartbeats(writer, clock, lambda: "plant", clock.status)
+    beats = Heartbeats(lambda: wiring.open_historian(settings), clock, lambda: "plant", clock.status)
     beats.start()
     return beats
 
