@@ -99,14 +99,9 @@ def _reached(host: str) -> str:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The server's environment: the data folder, what opening the log must agree on, and where our packages lie."""
+    """The server's environment: what the settings say, and where our packages lie."""
     paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {
-        DATA_DIR: str(settings.data_dir.resolve()),
-        "PLANTWATCH_PARTITIONS": str(settings.partitions),
-        "PLANTWATCH_LOG_RETENTION_HOURS": str(settings.log_retention_hours),
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
+    return os.environ | settings.environment() | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def start(settings: Settings, port: int, output_file: Path | None = None) -> subprocess.Popen[bytes]:

@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -19,11 +20,14 @@ _NICENESS = 5
 
 
 class FitClient:
-    """Starts the process with the first job; its death while at work is told as a failed job."""
+    """Starts the process with the first job; its death while at work is told as a failed job.
 
-    def __init__(self, data_dir: Path, *, partitions: int) -> None:
+    `environment`: variables the process gets beside those of this one, so that it reads the same settings.
+    """
+
+    def __init__(self, data_dir: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self._data_dir = data_dir
-        self._partitions = partitions
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._words: queue.SimpleQueue[Word] = queue.SimpleQueue()
         self.job: Job | None = None
@@ -69,8 +73,9 @@ class FitClient:
             self.close()
 
     def _start(self) -> None:
-        environment = os.environ | {
-            "PLANTWATCH_PARTITIONS": str(self._partitions),
+        environment = {
+            **os.environ,
+            **self._environment,
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         }

@@ -132,7 +132,7 @@ def _train(given: Opened) -> Built:
     reader = given.starter.open("historian", lambda: wiring.open_historian_reader(settings))
     given.starter.open("historian", reader.heartbeats)
     wiring.data_file(settings, "")
-    fits = FitClient(settings.data_dir, partitions=settings.partitions)
+    fits = FitClient(settings.data_dir, environment=settings.environment())
     worker = TrainWorker(
         log,
         reader,

@@ -59,7 +59,7 @@ def running(
         historian = wiring.open_historian(settings)
         stack.callback(historian.close)
         registry = wiring.open_registry(settings)
-        fits = FitClient(settings.data_dir, partitions=settings.partitions)
+        fits = FitClient(settings.data_dir, environment=settings.environment())
         stack.callback(fits.close)
         for place in settings.critical_assets:
             if not any(AlertPolicy(critical=(place,)).is_critical(asset.path) for asset in plant.assets):
@@ -78,6 +78,7 @@ def running(
             notifiers=wiring.open_notifiers(settings, say, settings.timezone or plant.timezone),
             trainer=TrainWorker(log, historian, registry, plant, clock, fits, ready=worth_learning) if train else None,
             extra=extra,
+            readings_format=settings.readings_format,
         )
         embedded.start()
         embedded.spawn("folder", lambda: held.watch(embedded.stopping))

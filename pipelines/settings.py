@@ -10,7 +10,16 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field, HttpUrl, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    HttpUrl,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -25,6 +34,7 @@ from anomaly.episode_policy import Density, EpisodePolicy
 from anomaly.errors import ConfigurationError
 from pipelines.settings_servers import SECRETS, ServerSettings
 from pipelines.settings_sources import (
+    CONFIG,
     PREFIX,
     config_path,
     default_data_dir,
@@ -44,6 +54,7 @@ class Settings(ServerSettings):
     Raises ConfigurationError that names every mistake.
     """
 
+    _config: Path | None = PrivateAttr(None)
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     data_dir: Path = Field(default_factory=default_data_dir)
@@ -103,6 +114,7 @@ class Settings(ServerSettings):
         except ValidationError as error:
             told = [tell(dict(problem), given, from_file, path) for problem in error.errors()]
             raise ConfigurationError("\n".join(told)) from None
+        self._config = path
 
     @classmethod
     def settings_customise_sources(
@@ -161,6 +173,18 @@ class Settings(ServerSettings):
     def _rules_agree(self) -> Settings:
         self.episode_policy()
         return self
+
+    def environment(self) -> dict[str, str]:
+        """Variables that make a process started by this one read the same: its file, and what flags said about places.
+
+        Secrets are not among them: the other process reads them where this one did.
+        """
+        named = {CONFIG: self._config.resolve()} if self._config else {}
+        places = {"data_dir": self.data_dir.resolve(), "models_dir": self.models_dir, "plant": self.plant}
+        given = {PREFIX + name.upper(): path.resolve() for name, path in places.items() if path is not None}
+        kept = ("partitions", "log_retention_hours", "log", "historian")
+        same = {PREFIX + name.upper(): getattr(self, name) for name in kept}
+        return {name: str(value) for name, value in (named | given | same).items()}
 
     def episode_policy(self) -> EpisodePolicy:
         """The alert rule, its knobs turned as set."""

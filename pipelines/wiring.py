@@ -65,9 +65,14 @@ def open_historian_reader(settings: Settings) -> HistorianReader:
     return SqliteHistorianReader(settings.data_dir / HISTORIAN_FILE)
 
 
+def models_folder(settings: Settings) -> Path:
+    """Where the versions lie."""
+    return settings.models_dir or settings.data_dir / MODELS_FOLDER
+
+
 def open_registry(settings: Settings) -> Registry:
     """The model store that the settings name, else that of the data folder."""
-    return Registry(settings.models_dir or settings.data_dir / MODELS_FOLDER, settings.scoring_device)
+    return Registry(models_folder(settings), settings.scoring_device)
 
 
 def open_plant(settings: Settings) -> Plant:

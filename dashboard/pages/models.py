@@ -99,7 +99,7 @@ def _group(number: int, group: GroupView, training: Training | None, here: World
 
 def _card_figures(number: int, group: GroupView, here: World) -> None:
     """What the card of the newest learned version that serves says."""
-    found = next((c for version, _, _ in group.scoring if (c := _card(str(here.data), group.group, version))), None)
+    found = next((c for version, _, _ in group.scoring if (c := _card(here.models, group.group, version))), None)
     if found is None:
         return
     reasons = ", ".join(f"{wording.plain(why)} {rows:,}" for why, rows in left_out(found).items())
@@ -112,18 +112,17 @@ def _card_figures(number: int, group: GroupView, here: World) -> None:
             frame.figure(f"{number}_{name}", label, shown)
 
 
-def _card(data: str, group: str, version: str) -> ModelCard | None:
+def _card(folder: Path, group: str, version: str) -> ModelCard | None:
     """A card; kept once read, because a stored version never changes."""
-    kept: dict[tuple[str, str, str], ModelCard] = _kept()
-    if (data, group, version) not in kept:
-        folder = Path(data) / "models"
+    kept: dict[tuple[Path, str, str], ModelCard] = _kept()
+    if (folder, group, version) not in kept:
         found = card(Registry(folder), group, version) if folder.is_dir() else None
         if found is None:
             return None
-        kept[data, group, version] = found
-    return kept[data, group, version]
+        kept[folder, group, version] = found
+    return kept[folder, group, version]
 
 
 @st.cache_resource(show_spinner=False)
-def _kept() -> dict[tuple[str, str, str], ModelCard]:
+def _kept() -> dict[tuple[Path, str, str], ModelCard]:
     return {}

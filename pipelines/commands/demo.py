@@ -42,7 +42,9 @@ def demo(
     if reset:
         _reset(data_dir)
         return
-    settings = Settings(data_dir=data_dir, historian_retention_days=RETENTION_DAYS)
+    settings = Settings(
+        data_dir=data_dir, historian_retention_days=RETENTION_DAYS, log="embedded", historian="embedded"
+    )
     wiring.data_file(settings, "")
     quiet_logs(settings.data_dir / "services.log", settings.log_level)
     story = Story(time.monotonic())

@@ -6,7 +6,6 @@ supervisor may start it again after all of them but 78, which nothing but a pers
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,6 @@ from anomaly.errors import PlantwatchError
 from pipelines.processes import serve
 from pipelines.service_log import json_lines
 from pipelines.settings import Settings
-from pipelines.settings_sources import CONFIG, PREFIX
 
 DEFECT: Final = 70
 """EX_SOFTWARE."""
@@ -132,10 +130,6 @@ def _serve(
         plant=plant,
         data_dir=data_dir,
     )
-    if config is not None:  # for the process that fits
-        os.environ[CONFIG] = str(config.expanduser().resolve())
-    if settings.plant is not None:
-        os.environ[PREFIX + "PLANT"] = str(settings.plant.resolve())
     guarded(name, settings, lambda: serve(name, settings, patience_s=patience))
 
 

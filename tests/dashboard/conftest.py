@@ -239,7 +239,7 @@ def stage(stage_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             (tmp_path / name).write_bytes((stage_files / name).read_bytes())
     made = dress(tmp_path)
     wall = SystemClock().now()
-    here = World(made.plant, made.historian, made.log, tmp_path, lambda: wall)
+    here = World(made.plant, made.historian, made.log, tmp_path / "models", lambda: wall)
     monkeypatch.setattr(world, "current", lambda: here)
     st.cache_resource.clear()
     yield made

@@ -44,7 +44,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def client(data_dir: Path) -> Iterator[FitClient]:
-    found = FitClient(data_dir, partitions=4)
+    found = FitClient(data_dir)
     yield found
     found.close()
 
@@ -148,7 +148,7 @@ def test_closing_ends_it_at_once_in_the_middle_of_a_job(client: FitClient) -> No
 
 def test_a_process_that_cannot_start_is_a_failed_job_not_a_silence(tmp_path: Path) -> None:
     (tmp_path / wiring.PLANT_FILE).write_text("no plant at all [", encoding="utf-8")
-    client = FitClient(tmp_path, partitions=4)
+    client = FitClient(tmp_path)
     client.submit(job(Rung.WINDOW_PCA))
     word = until(client, ended)[-1]
     assert word.stage == "failed"
