@@ -117,8 +117,35 @@ class Aligner:
 
         Fails with DataError if they are of another asset.
         """
-        late, duplicates = self._accept(readings)
+        late, duplicates = (0, 0) if self._follows_on(readings) else self._accept(readings)
         return Aligned(self._emit(self._finished()), late, duplicates)
+
+    def follows(self, readings: Readings, newest: int | None = None) -> bool:
+        """Whether all readings are newer than all before (or than `newest`, ns), in time order and of these tags."""
+        times = readings.times
+        if not len(times) or readings.tags != self._tags:
+            return False
+        if int(times[0]) <= (self._newest if newest is None else newest) or self._is_closed(int(times[0])):
+            return False
+        return len(times) == 1 or bool((times[1:] > times[:-1]).all())
+
+    def _is_closed(self, time: int) -> bool:
+        return self._closed is not None and time <= self._closed * self._policy.tick
+
+    def _follows_on(self, readings: Readings) -> bool:
+        """Take in readings of which none can be late, duplicate or unknown, and say whether they were such.
+
+        The quick way through `_accept`, which would do the same with them.
+        """
+        if readings.asset != self._asset or not self.follows(readings):
+            return False
+        good = readings.quality < Quality.BAD
+        if not (good.all() and np.isfinite(readings.values).all()):
+            return False
+        rows = _Rows(readings.times, readings.values, readings.quality)
+        self._waiting = self._waiting.then(rows)
+        self._newest = int(readings.times[-1])
+        return True
 
     def flush(self) -> Aligned:
         """End of input: give all samples up to the newest reading. What comes later and is not newer is late."""
@@ -175,9 +202,38 @@ class Aligner:
         count = int(np.searchsorted(self._waiting.times, through * self._policy.tick, side="right"))
         ready, self._waiting = self._waiting.take(slice(count)), self._waiting.take(slice(count, None))
         row_ticks = _tick_of(ready.times, self._policy.tick)
+        if count and self._is_dense(row_ticks, through):
+            return self._pass(row_ticks, ready)
         ticks, restart = self._ticks(np.unique(row_ticks), through)
         samples = self._fill(ticks, restart, ready)
         np.add.at(samples.readings, np.searchsorted(ticks, row_ticks), ready.present.sum(axis=1))
+        return samples
+
+    def _is_dense(self, row_ticks: Int64[np.ndarray, " row"], through: int) -> bool:
+        """Whether every tick since the last given out, and none beyond `through`, holds exactly one of the rows."""
+        first, last = int(row_ticks[0]), int(row_ticks[-1])
+        if self._last is None or first != self._last + 1 or self._emitted != self._last or last != through:
+            return False
+        if self._policy.gap < self._policy.tick:  # then even a tick is a gap
+            return False
+        return last - first + 1 == len(row_ticks) and bool((row_ticks[1:] > row_ticks[:-1]).all())
+
+    def _pass(self, row_ticks: Int64[np.ndarray, " row"], ready: _Rows) -> Samples:
+        """What `_ticks` and `_fill` give for dense rows: every row is a sample, as far as all its tags came."""
+        restart = np.zeros(len(row_ticks), dtype=bool)
+        present = ready.present
+        counts = present.sum(axis=1, dtype=np.int64)
+        if not bool(present.all()):
+            samples = self._fill(row_ticks, restart, ready)
+            samples.readings[:] = counts
+        else:
+            mask = ready.quality < Quality.BAD
+            values = ready.values if mask.all() else np.where(mask, ready.values, np.nan)
+            ends = row_ticks * self._policy.tick
+            samples = Samples(self._asset, self._tags, ends, values, mask, ready.quality, restart, counts)
+            self._carry = _Rows(self._carry.times, ready.values[-1:].copy(), ready.quality[-1:].copy())
+            self._carry_times = np.full(len(self._tags), ready.times[-1], dtype=np.int64)
+        self._last = self._emitted = int(row_ticks[-1])
         return samples
 
     def _ticks(

@@ -115,8 +115,12 @@ def test_every_window_is_what_the_obvious_loop_gives(seed: int, rows: int, lengt
         for place, i in enumerate(range(row - length + 1, row + 1)):
             for column, tag in enumerate(SIGNALS):
                 source = TAGS.index(tag)
-                seen = bool(samples.mask[i, source]) and bool(np.isfinite(samples.values[i, source]))
-                believed = i >= since and seen and faults[i, source] == SensorFault.NONE
+                believed = (
+                    i >= since
+                    and bool(samples.mask[i, source])
+                    and bool(np.isfinite(samples.values[i, source]))
+                    and faults[i, source] == SensorFault.NONE
+                )
                 assert windows.mask[row, place, column] == believed
                 assert windows.values[row, place, column] == (samples.values[i, source] if believed else 0.0)
         assert windows.state[row] is obvious_state(samples, inside, length, mode)
