@@ -1,4 +1,4 @@
-"""What every historian answers, over the port alone: memory and SQLite here, InfluxDB with its issue."""
+"""What every historian answers, over the port alone: in memory, over SQLite, and over a real InfluxDB."""
 
 from __future__ import annotations
 
@@ -34,9 +34,15 @@ EVER = (0, 2**63 - 1)
 ASSET = "s1/l1/pump-1"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("influx", marks=pytest.mark.integration)])
 def historian(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Historian]:
-    made: Historian = MemoryHistorian() if request.param == "memory" else SqliteHistorian(tmp_path / "h.db")
+    made: Historian
+    if request.param == "influx":
+        from pipelines.adapters.influx_historian import InfluxHistorian
+
+        made = InfluxHistorian(request.getfixturevalue("influx"))
+    else:
+        made = MemoryHistorian() if request.param == "memory" else SqliteHistorian(tmp_path / "h.db")
     yield made
     made.close()
 
