@@ -25,11 +25,11 @@ def historian_readings(historian: HistorianReader, plant: Plant) -> dict[tuple[s
 
 
 def historian_scores(historian: HistorianReader, plant: Plant) -> dict[tuple[str, int], bytes]:
-    """Canonical bytes of every score row."""
+    """Canonical bytes of every score row, single precision: what the historian keeps."""
     found: dict[tuple[str, int], bytes] = {}
     for asset in plant.assets:
         for block in historian.scores(asset.path, 0, _FOR_EVER):
-            found |= canonical(block)
+            found |= canonical(block, np.float32)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Readings made up by rule: every value follows from (asset, row), so that whoever sees one can say whether it is right.
+"""Readings made up by rule: each value follows from (asset, row), so that whoever sees one can say if it is right.
 
 A machine runs quietly under a changing load; now and then it shakes, and now and then one of its sensors speaks
 nonsense, so that alerts of both kinds come and go. Event time runs on a tick of one second from some hours ago on.

@@ -20,12 +20,14 @@ from anomaly.detector import Detector
 from anomaly.domain import SECOND, Asset, Kind, Plant, Priority, Scores, State, alert_id
 from anomaly.episode_policy import Change, EpisodePolicy
 from anomaly.episodes import Episodes
-from pipelines import codec
+from anomaly.rounding import significant
 from tests.faults.alignment import Aligned, align
 from tests.faults.ledger import Stored
 from tests.faults.minting import Minted, Row
 
 RULES = "rules"
+SCORE_DIGITS, ACTUAL_DIGITS = 6, 9
+"""Significant digits of what a model says, and of what a sensor said."""
 _REOPEN = 30 * 60 * SECOND
 _LEVELS = (Priority.LOW, Priority.MEDIUM, Priority.HIGH)
 
@@ -57,6 +59,8 @@ class Expected:
 
     scores: dict[tuple[str, int], bytes] = field(default_factory=dict)
     """Canonical bytes of each row by (asset, window end in ns)."""
+    single: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    """The same in single precision."""
     counts: dict[int, Counter[str]] = field(default_factory=dict)
     """Where readings ended, per partition (guarantee G1)."""
     events: dict[str, Event] = field(default_factory=dict)
@@ -115,6 +119,7 @@ def _expect_asset(
     _count(counts, aligned, blocks)
     for block, _ in blocks:
         expected.scores |= canonical(block)
+        expected.single |= canonical(block, np.float32)
     expected.events |= transitions(asset.path, [block for block, _ in blocks])
 
 
@@ -147,12 +152,19 @@ def _count(counts: Counter[str], aligned: Aligned, blocks: Sequence[tuple[Scores
         counts["scored"] += int(readings[~warming].sum())
 
 
-def canonical(scores: Scores) -> dict[tuple[str, int], bytes]:
-    """Each row of a block by (asset, time), as bytes that are equal where the rows are."""
+def canonical(scores: Scores, number: type = np.float64) -> dict[tuple[str, int], bytes]:
+    """Each row of a block by (asset, time), as bytes that are equal where the rows are, as precise as `number`."""
+    columns = (scores.score, scores.coverage, scores.isolated, scores.contributions, scores.expected)
+    rounded = [significant(column, SCORE_DIGITS) for column in columns]
+    numbers: list[np.ndarray] = [
+        column.astype(number) for column in (*rounded, significant(scores.actual, ACTUAL_DIGITS))
+    ]
+    known: list[np.ndarray] = [np.where(np.isnan(column), number(np.nan), column + number(0)) for column in numbers]
+    said = "\n".join((scores.version, scores.rung, *scores.tags)).encode()
     found = {}
-    for i in range(len(scores)):
-        [(asset, row)] = codec.encode_scores(rows_of(scores, slice(i, i + 1)))
-        found[asset, int(scores.times[i])] = row
+    for i, (asset, time) in enumerate(zip(scores.assets, scores.times.tolist(), strict=True)):
+        cells = [column[i].tobytes() for column in (*known, scores.faults)]
+        found[asset, time] = b"\n".join((said, scores.state[i].encode(), *cells))
     return found
 
 

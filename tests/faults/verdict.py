@@ -166,4 +166,4 @@ def check_historian(
 ) -> None:
     """Readings and scores in the historian are those of the log."""
     verdict.compare("historian readings", expected.readings, readings)
-    verdict.compare("historian scores", expected.scores, scores)
+    verdict.compare("historian scores", expected.single, scores)

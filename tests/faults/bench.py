@@ -1,0 +1,86 @@
+"""The rows of the fault bench, and how they are run one after the other on one broker and one InfluxDB."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults import rows_processes
+from tests.faults.servers import Broker, Influx
+from tests.faults.stage import Row, Stage
+from tests.faults.table import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One row: its number in guarantees.md §3, in words, what it does, and how many machines it watches."""
+
+    number: int
+    fault: str
+    run: Row
+    in_subset: bool = False
+    assets: int = 8
+
+
+class Skipped(Exception):
+    """Why a row cannot run on this machine."""
+
+
+ROWS: tuple[Spec, ...] = (
+    Spec(1, "kill -9 a random worker under load", rows_processes.kill_workers, in_subset=True),
+    Spec(5, "rebalance storm 1→4→2→3→1", rows_processes.rebalance_storm, in_subset=True),
+    Spec(6, "frozen past the session timeout", rows_processes.freeze),
+    Spec(18, "rolling restart by SIGTERM", rows_processes.rolling_restart),
+)
+
+
+def run(specs: Sequence[Spec], folder: Path, *, full: bool, say: Callable[[str], None]) -> list[Line]:
+    """Run rows on servers of their own; whatever happens in one, the others are run."""
+    broker, influx = Broker(folder / "kafka"), Influx(folder / "influx")
+    lines = []
+    try:
+        broker.start()
+        influx.start()
+        for spec in specs:
+            say(f"row {spec.number}: {spec.fault} …")
+            line = run_row(spec, broker, influx, folder, full=full)
+            verdict = "skipped" if line.skipped else "sound" if line.sound else "FELL SHORT"
+            say(f"row {spec.number}: {verdict}, {line.seconds:.0f} s")
+            lines.append(line)
+    finally:
+        influx.stop()
+        broker.stop()
+    return lines
+
+
+def run_row(spec: Spec, broker: Broker, influx: Influx, folder: Path, *, full: bool) -> Line:
+    """One row, and what it found; a row that breaks fell short."""
+    line = Line(spec.number, spec.fault)
+    began = time.monotonic()
+    try:
+        with Stage(f"row{spec.number}", broker, influx, folder, full=full, assets=spec.assets) as stage:
+            try:
+                spec.run(stage)
+                _fill(line, stage)
+            finally:
+                line.notes = stage.notes
+    except Skipped as why:
+        line.skipped = str(why)
+    except Exception as error:  # a row that breaks proves nothing: it fell short, and says where
+        line.wrong.append(f"broke: {type(error).__name__}: {error}")
+        line.notes.append(traceback.format_exc())
+    line.seconds = time.monotonic() - began
+    return line
+
+
+def _fill(line: Line, stage: Stage) -> None:
+    verdict = stage.judge()
+    line.injected = len(stage.strikes)
+    line.readings = verdict.readings
+    line.missing, line.spurious, line.corrupted = verdict.missing, verdict.spurious, verdict.corrupted
+    line.replays, line.wrong = verdict.replays, verdict.wrong
+    times = [strike.recovery_s for strike in stage.strikes if strike.recovery_s is not None]
+    line.recovery_s = max(times, default=None)
