@@ -18,6 +18,8 @@ from pipelines import topics
 from pipelines.ports import Consumer, Log, NewRecord, Partition, Position, Record
 
 GROUP: Final = "dead-letters-replay"
+OURS: Final = frozenset({"x-reason", "x-exception", "x-orig-topic", "x-orig-partition", "x-orig-offset", "x-orig-ts"})
+"""Headers of a dead letter that say why and where from; all others came with the message."""
 _PAGE: Final = 200
 _PATIENCE_S: Final = 5.0
 
@@ -38,6 +40,8 @@ class DeadLetter:
     origin_offset: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    """The message's own: they may say its format."""
     replayed: bool
 
 
@@ -68,9 +72,9 @@ def letters(log: Log, reason: str | None = None) -> Iterator[DeadLetter]:
 
 
 def replay(log: Log, reason: str | None = None) -> int:
-    """Append what was set aside (for that reason) and not yet sent again, with its own bytes and key, to the topic and
-    partition it came from; returns how many. What is refused again becomes a new dead letter, which is not sent again
-    by this call.
+    """Append what was set aside (for that reason) and not yet sent again, with its own bytes, key and headers, to the
+    topic and partition it came from; returns how many. What is refused again becomes a new dead letter, which is not
+    sent again by this call.
 
     Pages of messages are appended, then committed: a crash in between sends a page twice, which harms nobody. Raises
     StorageLocked if another process is at it, StorageError, DataError for a message that does not say its origin.
@@ -84,7 +88,9 @@ def replay(log: Log, reason: str | None = None) -> int:
             for page in _pages(log, partition, first, end):
                 found = [_letter(record, done) for record in page]
                 wanted = [one for one in found if not one.replayed and reason in (None, one.reason)]
-                log.append([NewRecord(one.origin.topic, one.key, one.value, (), one.origin.number) for one in wanted])
+                log.append(
+                    [NewRecord(one.origin.topic, one.key, one.value, one.headers, one.origin.number) for one in wanted]
+                )
                 count += len(wanted)
                 _note(done, reason, page[-1].offset + 1)
                 consumer.commit({partition: done.position()})
@@ -161,6 +167,7 @@ def _letter(record: Record, done: _Done) -> DeadLetter:
         offset,
         record.key,
         record.value,
+        tuple(header for header in record.headers if header[0] not in OURS),
         replayed,
     )
 

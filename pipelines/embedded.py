@@ -48,9 +48,12 @@ class Embedded:
         notifiers: Sequence[Notifier],
         trainer: TrainWorker | None,
         extra: Mapping[str, Callable[[], Status]] | None = None,
+        readings_format: str = "auto",
     ) -> None:
-        self.score = ScoreWorker(log, plant, registry)
-        self.record = RecordWorker(log, historian, is_empty=lambda: historian.span() is None, clock=clock)
+        self.score = ScoreWorker(log, plant, registry, readings_format=readings_format)
+        self.record = RecordWorker(
+            log, historian, is_empty=lambda: historian.span() is None, clock=clock, readings_format=readings_format
+        )
         names = tuple(notifier.name for notifier in notifiers)
         self.alert = AlertWorker(log, replace(alerts, plant=plant, receivers=names), notifiers)
         self.trainer = trainer

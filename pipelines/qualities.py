@@ -43,6 +43,15 @@ def parse_quality(code: Any) -> Quality:
     return _from_number(code) if isinstance(code, int) and not isinstance(code, bool) else Quality.BAD
 
 
+def parse_status(code: int) -> Quality:
+    """An OPC UA StatusCode by its top two bits: 00 good, 01 uncertain, 10 bad. Not one of 32 bits: bad.
+
+    >>> [parse_status(code).name for code in (0, 0x40920000, 0x80310000, -1)]
+    ['GOOD', 'UNCERTAIN', 'BAD', 'BAD']
+    """
+    return _OPC_UA[code >> 30] if 0 <= code < 1 << 32 else Quality.BAD
+
+
 def _from_word(word: str) -> Quality:
     if word in _WORDS:
         return _WORDS[word]
@@ -52,6 +61,6 @@ def _from_word(word: str) -> Quality:
 
 
 def _from_number(code: int) -> Quality:
-    if code == _SPARKPLUG_STALE or not 0 <= code < 1 << 32:
+    if code == _SPARKPLUG_STALE or code < 0:
         return Quality.BAD
-    return _OPC_DA.get(code & 0xC0, Quality.BAD) if code < 1 << 16 else _OPC_UA[code >> 30]
+    return _OPC_DA.get(code & 0xC0, Quality.BAD) if code < 1 << 16 else parse_status(code)

@@ -26,7 +26,7 @@ class RecordWorker:
     """Worker of the record service, for the loop in `service`.
 
     `is_empty` says whether the historian holds nothing; it is asked once a session. `clock`: the plant's, to say how
-    long scores took; without one nothing is said.
+    long scores took; without one nothing is said. `readings_format`: as in the settings.
     """
 
     name = "record"
@@ -40,7 +40,9 @@ class RecordWorker:
         is_empty: Callable[[], bool] = lambda: False,
         *,
         clock: Clock | None = None,
+        readings_format: str = "auto",
     ) -> None:
+        self._format = readings_format
         self._log = log
         self._clock = clock
         self._historian = historian
@@ -85,7 +87,7 @@ class RecordWorker:
 
     def _take(self, record: Record) -> None:
         if record.partition.topic == topics.READINGS:
-            self._readings += decode(record.value, record.key, record.time)
+            self._readings += decode(record.value, record.key, record.time, record.headers, self._format)
         elif record.value is not None and record.partition.topic == topics.SCORES:
             scores = codec.decode_scores(record.value)
             if scores.version not in VERSIONS:

@@ -22,6 +22,7 @@ from pipelines.decoding import decode
 from pipelines.notices import clock_notice, silence_notice
 from pipelines.partition_state import PartitionState, origin_headers, recover
 from pipelines.ports import Log, NewRecord, Partition, Record
+from pipelines.reasons import Reason
 from pipelines.score_watch import ScoreWatch, engine_of
 from pipelines.service import FATAL_TRIES, Metadata
 from pipelines.serving import ServingTable, activate, let_go
@@ -56,8 +57,9 @@ class ScoreWorker:
     topics: tuple[str, ...] = (topics.READINGS,)
     patient = False
 
-    def __init__(self, log: Log, plant: Plant, models: ModelSource) -> None:
+    def __init__(self, log: Log, plant: Plant, models: ModelSource, *, readings_format: str = "auto") -> None:
         self._log = log
+        self._format = readings_format
         self._assets: dict[str, Asset] = {asset.path: asset for asset in plant.assets}
         self._groups: dict[str, tuple[Asset, ...]] = dict(plant.groups())
         self._versions = Versions(models, self._groups, LONGEST_WINDOW)
@@ -91,7 +93,7 @@ class ScoreWorker:
                 state = self._partitions[record.partition.number]
                 state.heard(record.time)
                 try:
-                    blocks = decode(record.value, record.key, record.time)
+                    blocks = decode(record.value, record.key, record.time, record.headers, self._format)
                     assets = [self._asset(readings) for readings in blocks]
                 except DecodeError as error:
                     self._reject(state, record, error)
@@ -154,6 +156,9 @@ class ScoreWorker:
         """The record becomes a dead letter with its original bytes and where it came from (guarantee G6)."""
         if record.offset < state.next_offset:
             return
+        if error.reason == Reason.TOMBSTONE:
+            self._skip(state, record, error)
+            return
         self._add(state, "acknowledged", 1)
         self._add(state, "dead_lettered", 1)
         asset = self._assets.get((record.key or b"").decode("utf-8", "replace"))
@@ -163,6 +168,14 @@ class ScoreWorker:
             return
         metrics.dead_letter(error.reason)
         self._out.append(_dead_letter(record, error))
+
+    @staticmethod
+    def _skip(state: PartitionState, record: Record, error: DecodeError) -> None:
+        """A null or a deleted row holds no reading: it is counted beside the buckets of readings, and said once."""
+        if not state.counts["tombstone"]:
+            _log.info("tombstone_skipped", partition=state.number, offset=record.offset, why=str(error))
+        state.counts["tombstone"] += 1
+        metrics.tombstone()
 
     def _notice_clock(self, state: PartitionState, asset: Asset, record: Record) -> None:
         """Tell the alert service that the device's clock is wrong, at most once a tick of the log's clock."""
@@ -303,7 +316,8 @@ def _dead_letter(record: Record, error: DecodeError) -> NewRecord:
         *origin_headers(record.partition, record.offset),
         ("x-orig-ts", str(record.time).encode()),
     )
-    return NewRecord(topics.DEAD_LETTERS, record.key, record.value, headers, partition=0)
+    own = tuple(header for header in record.headers if header[0] not in dict(headers))
+    return NewRecord(topics.DEAD_LETTERS, record.key, record.value, (*headers, *own), partition=0)
 
 
 def _together(jobs: Sequence[_Job]) -> list[tuple[Detector, Windows, dict[str, _Home]]]:

@@ -9,6 +9,8 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
+from pipelines.formats.names import Format
+
 _WEAK: Final = frozenset({"admin", "password", "my-token", "changeme", "secret"})
 LEAST_SECRET: Final = 16
 """A secret has at least so many characters."""
@@ -25,8 +27,8 @@ class ServerSettings(BaseSettings):
     """Where results are kept for people: a file of the data folder, or InfluxDB."""
     topic_prefix: str = Field("plantwatch.", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     """What the names of Kafka topics and groups begin with: two plants can share one cluster."""
-    readings_format: str = Field("auto", min_length=1)
-    """Format of the readings on the log; `auto` finds it out record by record."""
+    readings_format: Format = Format.AUTO
+    """Format of the readings on the log; `auto` finds it out record by record, by headers, else by shape."""
     kafka_servers: Annotated[tuple[str, ...], NoDecode] = ()
     """Brokers to ask first, `host:port`; in a variable apart by commas."""
     kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"

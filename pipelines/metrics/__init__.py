@@ -55,6 +55,16 @@ def dead_letter(reason: str) -> None:
     counter(families.DEAD, reason).inc()
 
 
+def tombstone() -> None:
+    """One record of readings held none on purpose: it was skipped."""
+    families.TOMBSTONES.inc()
+
+
+def payload_hint(hint: str) -> None:
+    """A payload was taken, though its producer should mend something."""
+    counter(families.HINTS, hint).inc()
+
+
 # ------------------------------------------------------------------- readings
 
 

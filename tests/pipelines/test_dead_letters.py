@@ -19,7 +19,7 @@ from pipelines.scoring import ScoreWorker
 from pipelines.service import Session
 from pipelines.settings import Settings
 
-WRONG = (b'{"nonsense": \x1b[31m 1}', b"\xff\xfe", b"{", None)
+WRONG = (b'{"nonsense": \x1b[31m 1}', b"\xff\xfe", b"{", b"")
 UNKNOWN = b'{"asset": "s/new", "tag": "t", "ts": "2026-01-05T01:00:00Z", "value": 1.0}'
 PLANT = Plant("w", (Asset("s/pump", "p", (Tag("t"),)),))
 
@@ -105,6 +105,28 @@ def test_a_crash_before_the_commit_sends_again_and_loses_nothing(
     assert dead_letters.replay(log) == 3
     assert len(on_readings(log)) == 5 + 4 + 3
     assert dead_letters.replay(log) == 0
+
+
+def test_headers_that_say_the_format_come_back_with_the_message() -> None:
+    log = MemoryLog(MemoryClock(1_795_255_200 * 10**9))
+    log.create(topics.partitions(1), topics.COMPACTED)
+    event = (("ce_specversion", b"1.0"), ("ce_subject", b"s/new"), ("ce_time", b"2026-01-05T01:00:00Z"))
+    log.append([NewRecord(topics.READINGS, None, b'{"values": {"t": 1.0}}', event)])
+    score(log)
+    assert [one.reason for one in dead_letters.letters(log)] == ["unknown_asset"]
+    assert dead_letters.replay(log) == 1
+    worker = score(log, Plant("w", (*PLANT.assets, Asset("s/new", "p", (Tag("t"),)))))
+    assert worker.counts()["acknowledged"] - worker.counts()["dead_lettered"] == 1
+
+
+def test_a_tombstone_is_counted_beside_the_readings_and_is_no_dead_letter() -> None:
+    log = MemoryLog(MemoryClock(1_795_255_200 * 10**9))
+    log.create(topics.partitions(1), topics.COMPACTED)
+    deleted = b'{"before": {"asset": "s/pump"}, "after": null, "op": "d"}'
+    log.append([NewRecord(topics.READINGS, b"s/pump", value) for value in (None, deleted, b"{")])
+    counts = score(log).counts()
+    assert (counts["tombstone"], counts["dead_lettered"], counts["acknowledged"]) == (2, 1, 1)
+    assert [one.value for one in dead_letters.letters(log)] == [b"{"]
 
 
 def test_two_at_once_are_refused(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:

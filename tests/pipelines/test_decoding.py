@@ -169,7 +169,7 @@ REFUSED: list[tuple[Reason, bytes | None]] = [
     (Reason.UNKNOWN_FORMAT, b'"text"'),
     (Reason.UNKNOWN_FORMAT, b"null"),
     (Reason.UNKNOWN_FORMAT, b"[[1]]"),
-    (Reason.UNKNOWN_FORMAT, b'{"name":"cpu","tags":{},"fields":{"x":1},"timestamp":1795222923}'),
+    (Reason.UNKNOWN_FORMAT, b'{"name":"cpu","tags":{},"timestamp":1795222923}'),
     (Reason.UNKNOWN_FORMAT, f'{{"ts":[{TIME}],"values":[1]}}'.encode()),
     (Reason.UNKNOWN_FORMAT, f'{{"ts":{TIME},"values":[1]}}'.encode()),
     (Reason.BAD_NAME, f'{{"asset":"",{ROW}}}'.encode()),
