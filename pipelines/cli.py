@@ -36,6 +36,9 @@ COMMANDS: Final = {
     "dead-letters": _Command("pipelines.commands.dead_letters", "app", "What could not be read: list, send again."),
     "evaluate": _Command("pipelines.commands.evaluate", "evaluate", "Measure detectors on a data set, honestly."),
     "replay": _Command("pipelines.commands.replay", "replay", "Train on the first rows of files, judge the rest."),
+    "setup-historian": _Command(
+        "pipelines.commands.setup_historian", "setup_historian", "Make InfluxDB's buckets, rollup task and tokens."
+    ),
     "setup-access": _Command(
         "pipelines.commands.setup_access", "setup_access", "Give each service a Kafka user of its own, with its rights."
     ),
