@@ -121,9 +121,9 @@ class Aligner:
         return Aligned(self._emit(self._finished()), late, duplicates)
 
     def follows(self, readings: Readings, newest: int | None = None) -> bool:
-        """Whether all readings are newer than all before (or than `newest`, ns), in time order and of these tags."""
+        """Whether all readings are newer than all before (or than `newest`, ns), and in time order."""
         times = readings.times
-        if not len(times) or readings.tags != self._tags:
+        if not len(times):
             return False
         if int(times[0]) <= (self._newest if newest is None else newest) or self._is_closed(int(times[0])):
             return False
@@ -137,7 +137,7 @@ class Aligner:
 
         The quick way through `_accept`, which would do the same with them.
         """
-        if readings.asset != self._asset or not self.follows(readings):
+        if readings.asset != self._asset or readings.tags != self._tags or not self.follows(readings):
             return False
         good = readings.quality < Quality.BAD
         if not (good.all() and np.isfinite(readings.values).all()):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from anomaly.alignment import Aligner, AlignmentPolicy
+from anomaly.alignment import NEVER, Aligner, AlignmentPolicy
 from anomaly.domain import Asset, Readings, Samples
+from anomaly.newest_faults import Known
 from anomaly.sensors import HORIZON
 from anomaly.windows import WindowBuffer
 
@@ -26,9 +28,17 @@ class Pushed(NamedTuple):
     ignored: int
 
 
-class _Mark(NamedTuple):
+MERGED: Final = 8
+"""So many records share a mark: a restart reads a few more than it must, and an asset remembers tens, not hundreds."""
+
+
+@dataclass(slots=True)
+class _Mark:
+    """Up to `MERGED` records that came one after the other: offset of the first, newest event time (ns) of all."""
+
     offset: int
     newest: int
+    records: int = 1
 
 
 class AssetStream:
@@ -40,6 +50,9 @@ class AssetStream:
         self._aligner = Aligner(asset.path, tuple(tag.name for tag in asset.tags), self._policy)
         self._buffer = WindowBuffer(MEMORY)
         self._marks: deque[_Mark] = deque()
+        self._newest_mark = NEVER
+        self.known: Known | None = None
+        """Sensor faults of the rows that are kept, by the limits of the detector that judged them last."""
         self._oldest_kept: int | None = None
         self.last_append = 0
         """Append time of the newest record, ns."""
@@ -60,14 +73,34 @@ class AssetStream:
 
     def push(self, readings: Readings, offset: int, append_time: int) -> Pushed:
         """Take in one block that came with the record at `offset`."""
+        self.note(readings, offset, append_time)
+        return self.take(readings)
+
+    def follows(self, readings: Readings, newest: int | None = None) -> bool:
+        """Whether the readings are newer than all before (or than `newest`, ns) and in order: they may be taken later,
+        together with those that follow them, and end as if they had been taken one by one.
+        """
+        return self._aligner.follows(readings, newest)
+
+    def note(self, readings: Readings, offset: int, append_time: int) -> None:
+        """The readings of the record at `offset` came; `take` is to follow."""
         self.last_append = append_time
+        if not len(readings):
+            return
+        newest = int(readings.times[0] if len(readings) == 1 else readings.times.max())
+        self.newest = max(self.newest, newest)
+        self._newest_mark = max(self._newest_mark, newest)
+        if self._marks and self._marks[-1].records < MERGED:
+            mark = self._marks[-1]
+            mark.newest, mark.records = max(mark.newest, newest), mark.records + 1
+        else:
+            self._marks.append(_Mark(offset, newest))
+
+    def take(self, readings: Readings) -> Pushed:
+        """Take in readings that were noted, of one record or of several that follow each other."""
         ignored = self._aligner.ignored
         aligned = self._aligner.push(readings)
         samples, first = self._buffer.push(aligned.samples)
-        if len(readings):
-            newest = int(readings.times.max())
-            self.newest = max(self.newest, newest)
-            self._marks.append(_Mark(offset, newest))
         if len(samples):
             self._oldest_kept = int(samples.times[max(0, len(samples) - MEMORY)])
             self.off = self._is_off(samples)
@@ -88,8 +121,7 @@ class AssetStream:
         if self._oldest_kept is None:
             return
         needed = self._oldest_kept - self._policy.hold - 2 * self._policy.tick
-        newest = max(mark.newest for mark in self._marks) if len(self._marks) > 1 else 0
-        while len(self._marks) > 1 and self._marks[0].newest < min(needed, newest):
+        while len(self._marks) > 1 and self._marks[0].newest < min(needed, self._newest_mark):
             self._marks.popleft()
 
     @property

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anomaly.blocks import join
 from anomaly.detector import rules_detector
 from anomaly.domain import SECOND, Asset, Quality, Readings, Samples, Tag
 from pipelines import streams
@@ -122,7 +123,30 @@ def test_the_rewind_offset_moves_on_with_the_stream_so_that_a_restart_is_short()
         push(stream, Sent((offset * 10,), "temp"), offset)
         assert stream.rewind is not None
         behind.append(offset - stream.rewind)
-    assert max(behind) <= MEMORY + 12
+    assert max(behind) <= MEMORY + 12 + streams.MERGED
+
+
+@settings(max_examples=60, deadline=None)
+@given(life=lives(), data=st.data())
+def test_records_that_follow_each_other_may_be_taken_together(life: list[Sent], data: st.DataObject) -> None:
+    one, together, held = AssetStream(ASSET), AssetStream(ASSET), list[Readings]()
+    expected, found = list[tuple[object, ...]](), list[tuple[object, ...]]()
+    for offset, sent in enumerate(life):
+        block = readings(sent)
+        expected += new_rows(one.push(block, offset, START + offset))
+        follows = together.follows(block, int(held[-1].times[-1]) if held else None)
+        if held and (not follows or block.tags != held[0].tags or data.draw(st.booleans())):
+            found += new_rows(together.take(join(held)))
+            held = []
+        together.note(block, offset, START + offset)
+        if follows:
+            held.append(block)
+        else:
+            found += new_rows(together.take(block))
+    if held:
+        found += new_rows(together.take(join(held)))
+    assert found == expected
+    assert (together.rewind, together.pending, together.newest) == (one.rewind, one.pending, one.newest)
 
 
 def test_before_any_record_nothing_is_needed() -> None:
