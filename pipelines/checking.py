@@ -10,15 +10,14 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from anomaly.domain import Plant
 from anomaly.errors import ConfigurationError, PlantwatchError, StorageError, StorageFull
-from pipelines import wiring
+from pipelines import checking_servers, wiring
 from pipelines.discovery import discover_plant
+from pipelines.findings import Finding, Status
 from pipelines.run_source import described, other_plant, zone_of_files
 from pipelines.settings import Settings
 from pipelines.sources.folder import Folder
@@ -28,24 +27,6 @@ _NOTES: Final = 20
 """At most so many notes on files are told."""
 FREE_NEEDED: Final = 100 << 20
 FREE_WISHED: Final = 2 << 30
-
-
-class Status(StrEnum):
-    """How a finding stands: a failure stops the program, a warning does not."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILURE = "failure"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `exit_code` is that of its error, for failures."""
-
-    name: str
-    status: Status
-    found: str
-    exit_code: int = 0
 
 
 def check_all(
@@ -62,8 +43,8 @@ def check_all(
     yield Finding("settings", Status.OK, f"data folder {settings.data_dir}")
     yield from _looks(
         ("plant", lambda: plant(settings)),
-        ("data folder", lambda: folder(settings.data_dir)),
-        ("log", lambda: log(settings)),
+        ("data folder", lambda: folder(settings.data_dir, needed=not _on_servers(settings))),
+        *_log_looks(settings),
         ("historian", lambda: historian(settings)),
         ("models", lambda: models(settings)),
         ("dashboard port", lambda: port(settings)),
@@ -71,6 +52,27 @@ def check_all(
     )
     if data is not None:
         yield from _looks(("data files", lambda: files(data, settings)))
+
+
+def _log_looks(settings: Settings) -> tuple[tuple[str, Callable[[], Finding]], ...]:
+    """The file of the log; or the broker, and only if that answers what lies on it."""
+    if settings.log == "embedded":
+        return (("log", lambda: log(settings)),)
+    reached: list[bool] = []
+
+    def broker() -> Finding:
+        found = checking_servers.kafka(settings)
+        reached.append(True)
+        return found
+
+    def behind(look: Callable[[Settings], Finding], name: str) -> Callable[[], Finding]:
+        return lambda: look(settings) if reached else Finding(name, Status.WARNING, "not looked at: no broker answers")
+
+    return (
+        ("kafka", broker),
+        ("topics", behind(checking_servers.kafka_topics, "topics")),
+        ("groups", behind(checking_servers.kafka_groups, "groups")),
+    )
 
 
 def _looks(*looks: tuple[str, Callable[[], Finding]]) -> Iterator[Finding]:
@@ -106,14 +108,32 @@ def plant(settings: Settings) -> Finding:
     """The plant file, if there is one, is without mistakes."""
     usual = settings.data_dir / wiring.PLANT_FILE
     if settings.plant is None and not usual.exists():
+        if settings.log == "kafka":
+            text = f"no plant file {usual}; services wait for it: `plantwatch discover` drafts one from the readings"
+            return Finding("plant", Status.WARNING, text)
         return Finding("plant", Status.OK, "no plant file; the plant is discovered from its data")
     found: Plant = wiring.open_plant(settings)
     signals = sum(len(asset.signals) for asset in found.assets)
     return Finding("plant", Status.OK, f"{found.name}: {len(found.assets)} assets, {signals} signals")
 
 
-def folder(path: Path) -> Finding:
-    """The data folder can be made and written, and its disk has room."""
+def _on_servers(settings: Settings) -> bool:
+    """Whether the data folder holds nothing that every service needs."""
+    return settings.log == "kafka" and settings.historian == "influxdb"
+
+
+def folder(path: Path, *, needed: bool = True) -> Finding:
+    """The data folder can be made and written, and its disk has room. Not `needed`: else a warning."""
+    try:
+        return _folder(path)
+    except PlantwatchError as error:
+        if needed:
+            raise
+        text = f"{error} (only `serve train` and `serve simulator` need it: the rest is on servers)"
+        return Finding("data folder", Status.WARNING, text)
+
+
+def _folder(path: Path) -> Finding:
     there = path
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -154,7 +174,9 @@ def log(settings: Settings) -> Finding:
 
 
 def historian(settings: Settings) -> Finding:
-    """The historian of the data folder, if there is one, can be written now and read."""
+    """The historian of the data folder, if there is one, can be written now and read; or what InfluxDB allows."""
+    if settings.historian == "influxdb":
+        return checking_servers.influxdb(settings)
     path = settings.data_dir / wiring.HISTORIAN_FILE
     if not path.exists():
         return Finding("historian", Status.OK, "none yet; it is made at the first start")
@@ -169,7 +191,7 @@ def historian(settings: Settings) -> Finding:
 
 def models(settings: Settings) -> Finding:
     """Every champion passes the checks of its loading; so does what waits as challenger."""
-    if not (settings.data_dir / wiring.MODELS_FOLDER).exists():
+    if not wiring.models_folder(settings).exists():
         return Finding("models", Status.OK, "none yet; rules serve until a first model is trained")
     registry = wiring.open_registry(settings)
     loaded = 0

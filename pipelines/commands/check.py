@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.checking import Finding, Status, check_all
+from pipelines.checking import check_all
+from pipelines.findings import Finding, Status
 from pipelines.settings import Settings
 
 

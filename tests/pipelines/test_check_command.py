@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from anomaly.domain import Asset, Plant, Tag
 from pipelines import checking, wiring
-from pipelines.checking import Status
 from pipelines.commands.check import check
+from pipelines.findings import Status
 from pipelines.plant_file import write_plant
 from pipelines.settings import Settings
 
