@@ -27,6 +27,8 @@ class Condition:
     """Partitions assigned."""
     lag: int = 0
     """Records not read yet of all partitions held."""
+    rate: float = 0.0
+    """Records taken a second."""
     waiting: str = "starting"
     """Why there is no session: still starting, or the log is in trouble. Empty if there is one."""
     degraded: str = ""
@@ -58,6 +60,10 @@ class Condition:
         self._history.append((now, lag))
         while now - self._history[0][0] > GROWING_S + 1.0:
             self._history.popleft()
+
+    def figures(self) -> dict[str, str | int | float]:
+        """For the System page."""
+        return {"state": self.status(), "lag": self.lag, "per second": round(self.rate, 1)}
 
     def growing(self) -> int:
         """Records by which the lag has grown over `GROWING_S`; 0 if it has not been seen so long, or shrank meanwhile.

@@ -13,9 +13,10 @@ import structlog
 from anomaly.domain import Plant
 from anomaly.errors import PlantwatchError
 from anomaly.registry import Registry
-from pipelines import service, topics
+from pipelines import part_status, service, topics
 from pipelines.alert_service import AlertWorker
 from pipelines.alert_state import AlertPolicy
+from pipelines.condition import Condition
 from pipelines.ports import Clock, Historian, Log, Notifier
 from pipelines.recording import RecordWorker
 from pipelines.scoring import ScoreWorker
@@ -64,6 +65,8 @@ class Embedded:
         self._clock = clock
         self._extra = dict(extra or {})
         self._threads: list[threading.Thread] = []
+        self.conditions: dict[str, Condition] = {}
+        """How each service stands, from `start` on."""
 
     def start(self) -> None:
         """Start every service and the pulse; returns at once."""
@@ -71,7 +74,8 @@ class Embedded:
         if self.trainer is not None:
             workers.append(self.trainer)
         for worker in workers:
-            self.spawn(worker.name, functools.partial(service.run, worker, self._log, self.stopping))
+            seen = self.conditions[worker.name] = Condition()
+            self.spawn(worker.name, functools.partial(service.run, worker, self._log, self.stopping, condition=seen))
         self.spawn("pulse", self._pulse)
 
     def spawn(self, name: str, work: Callable[[], object]) -> None:
@@ -121,18 +125,21 @@ class Embedded:
     def status(self) -> dict[str, Status]:
         """Figures of each part for the System page."""
         parts: dict[str, Status] = {
-            "score": {
-                "lag": lag(self._log, "score", topics.READINGS),
-                **{_figure(name): count for name, count in sorted(self.score.counts().items())},
-                **{f"serving:{group}": version for group, version in self.score.serving().items()},
-                **{f"refused:{version}": why for version, why in self.score.refusals().items()},
-            },
-            "record": {"lag": lag(self._log, "record", topics.READINGS) + lag(self._log, "record", topics.SCORES)},
-            "alert": {"lag": lag(self._log, "alert", topics.SCORES), **self.alert.status()},
+            "score": {"lag": self._lag("score", topics.READINGS), **part_status.of_score(self.score)},
+            "record": {"lag": self._lag("record", topics.READINGS, topics.SCORES), **self.record.status()},
+            "alert": {"lag": self._lag("alert", topics.SCORES), **self.alert.status()},
         }
         if self.trainer is not None:
             parts["train"] = self.trainer.status()
+        parts = {name: {**self._figures(name), **status} for name, status in parts.items()}
         return parts | {name: status() for name, status in self._extra.items()}
+
+    def _lag(self, group: str, *names: str) -> int:
+        return sum(lag(self._log, group, topic) for topic in names)
+
+    def _figures(self, name: str) -> Status:
+        condition = self.conditions.get(name)
+        return condition.figures() if condition else {}
 
 
 def caught_up(log: Log, plant: Plant) -> bool:
@@ -142,15 +149,6 @@ def caught_up(log: Log, plant: Plant) -> bool:
     """
     few = FEW_RECORDS * len(plant.assets)
     return all(lag(log, group, topics.READINGS) <= few for group in ("score", "record"))
-
-
-def _figure(name: str) -> str:
-    """The name of a counter for people.
-
-    >>> _figure("w:window_pca"), _figure("late")
-    ('windows by window_pca', 'late')
-    """
-    return f"windows by {name[2:]}" if name.startswith("w:") else name
 
 
 def lag(log: Log, group: str, topic: str) -> int:

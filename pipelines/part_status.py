@@ -13,6 +13,7 @@ def of_score(worker: ScoreWorker) -> Status:
     """Where readings ended, windows by rung, what serves and what was refused."""
     return {
         **{_figure(name): count for name, count in sorted(worker.counts().items())},
+        "computed on": worker.device(),
         **{f"serving:{group}": version for group, version in worker.serving().items()},
         **{f"refused:{version}": why for version, why in worker.refusals().items()},
     }

@@ -101,7 +101,7 @@ def _record(given: Opened) -> Built:
         clock=given.clock,
         readings_format=given.settings.readings_format,
     )
-    return Built(worker, log, dict, writer=historian)
+    return Built(worker, log, worker.status, writer=historian)
 
 
 def _alert(given: Opened) -> Built:
@@ -192,7 +192,7 @@ def _beating(name: str, built: Built, given: Opened, condition: Condition) -> It
         return name if first else f"{name}{MEMBER_MARK}{member}"
 
     def status() -> Status:
-        return {"state": condition.status(), "lag": condition.lag, **built.status()}
+        return {**condition.figures(), **built.status()}
 
     beats = Heartbeats(lambda: wiring.open_historian(given.settings), given.clock, part, status, writer=built.writer)
     beats.start()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import structlog
 
-from anomaly.domain import Readings, Scores
+from anomaly.domain import SECOND, Readings, Scores
 from anomaly.errors import DecodeError
 from pipelines import codec, metrics, topics
 from pipelines.decoding import decode
@@ -45,6 +45,7 @@ class RecordWorker:
         self._format = readings_format
         self._log = log
         self._clock = clock
+        self._delay_s: float | None = None
         self._historian = historian
         self._is_empty = is_empty
         self.reset()
@@ -111,4 +112,10 @@ class RecordWorker:
     def _time(self) -> None:
         """How long the scores took from their event time to here."""
         if self._scores and self._clock is not None:
-            metrics.end_to_end(self._clock.now(), np.concatenate([scores.times for scores in self._scores]))
+            now, times = self._clock.now(), np.concatenate([scores.times for scores in self._scores])
+            metrics.end_to_end(now, times)
+            self._delay_s = (now - int(times.max())) / SECOND
+
+    def status(self) -> dict[str, str | int | float]:
+        """Figures for the System page. `delay s`: how old the newest score of the last write was then."""
+        return {} if self._delay_s is None else {"delay s": round(self._delay_s, 1)}

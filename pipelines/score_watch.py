@@ -8,14 +8,15 @@ machine hardly moves a median; a changed normal does. 1 is as when it was traine
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.detector import Detector
-from anomaly.domain import SECOND, Scores, Windows
+from anomaly.domain import SECOND, Scores
+from anomaly.strips import Strip
 from pipelines import metrics
 
 DRIFT_ROWS: Final = 4096
@@ -36,6 +37,15 @@ def engine_of(detector: Detector) -> str:
 def _net(detector: Detector) -> object:
     """The compiled net of a detector; None if it has none."""
     return getattr(detector.scorer, "predict", None)
+
+
+def device_of(detectors: Iterable[Detector]) -> str:
+    """What computes the scores of these, in words: `CPU`, `GPU`, or the CPU in its place."""
+    nets = [net for net in map(_net, detectors) if net is not None]
+    if any(getattr(net, "fell_back", False) for net in nets):
+        return "CPU, since no GPU could be used"
+    engines = {str(getattr(net, "engine", NUMPY)) for net in nets}
+    return "GPU" if engines == {"onnx_gpu"} else "GPU and CPU" if "onnx_gpu" in engines else "CPU"
 
 
 class Level:
@@ -71,11 +81,13 @@ class ScoreWatch:
     def __init__(self) -> None:
         self._levels: dict[str, Level] = {}
         self._told = -TELL_S
+        self.device = "CPU"
+        """What computes the newest scores, in words."""
 
-    def judged(self, detector: Detector, windows: Windows, scores: Scores) -> None:
+    def judged(self, detector: Detector, strip: Strip, scores: Scores) -> None:
         """Take in what one model call was given and said."""
         metrics.windows_scored(scores.rung, int(np.isfinite(scores.score).sum()))
-        metrics.samples(windows.mask[:, -1].sum(axis=1), len(windows.tags))
+        metrics.samples(strip.seen()[1], len(strip.tags))
         if detector.threshold.typical is None:
             return
         level = self._levels.get(detector.group)
@@ -91,6 +103,7 @@ class ScoreWatch:
         serving = find()
         metrics.models("champion", [(group, detector.version) for group, detector in serving.items()])
         metrics.engines({group: engine_of(detector) for group, detector in serving.items()})
+        self.device = device_of(serving.values())
         metrics.gpu_fallback(any(getattr(_net(detector), "fell_back", False) for detector in serving.values()))
         learned = {group: detector for group, detector in serving.items() if detector.trained_until}
         metrics.model_ages({group: max(0.0, (newest - d.trained_until) / SECOND) for group, d in learned.items()})

@@ -232,6 +232,10 @@ class ScoreWorker:
         serving = self.serving() if self._partitions else {}
         return {group: self._versions.first_usable(group, [version]) for group, version in serving.items()}
 
+    def device(self) -> str:
+        """What computes the newest scores, in words."""
+        return self._watch.device
+
     def refusals(self) -> dict[str, str]:
         """Versions that must not serve, as `group/version`, and why."""
         return {f"{group}/{version}": why for (group, version), why in list(self._versions.refused.items())}

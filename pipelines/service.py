@@ -104,6 +104,11 @@ class Session:
         """Records not read yet of all partitions held, as of about a second ago."""
         return self._watch.lag
 
+    @property
+    def rate(self) -> float:
+        """Records taken a second, of late."""
+        return self._watch.rate
+
     def close(self) -> None:
         """Leave the group, taking back the marks of tries that did not end the process. Idempotent; raises nothing."""
         marks = {
@@ -304,4 +309,5 @@ def _observe(session: Session, condition: Condition) -> None:
     condition.turned()
     condition.waiting, condition.degraded = "", session.patience.reason
     condition.held = session.held
+    condition.rate = session.rate
     condition.note_lag(session.lag)
