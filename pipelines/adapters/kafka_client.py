@@ -56,7 +56,7 @@ def make_member(config: KafkaConfig, group: str, assignor: Any, session_s: float
         group_instance_id=config.member or None,
         partition_assignment_strategy=[assignor],
         session_timeout_ms=int(session_s * 1000),
-        heartbeat_interval_ms=int(min(3.0, session_s / 3) * 1000),
+        heartbeat_interval_ms=1_000,  # a rebalance is noticed by it
         max_poll_interval_ms=int(silence_s * 1000),
         auto_offset_reset="none",
         **_reading(),

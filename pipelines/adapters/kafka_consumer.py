@@ -22,6 +22,7 @@ from pipelines.adapters.groups import difference
 from pipelines.adapters.kafka_assignor import TogetherAssignor
 from pipelines.adapters.kafka_client import make_member
 from pipelines.adapters.kafka_errors import door
+from pipelines.adapters.kafka_joining import joining, keep_joining
 from pipelines.adapters.kafka_listener import Assignment
 from pipelines.adapters.kafka_reader import record_of
 from pipelines.adapters.kafka_watch import Watch
@@ -38,7 +39,7 @@ _KEEP_S: Final = 0.5
 """While queues are full the client is only asked so often, for the sake of the group."""
 _COMMIT_MS: Final = 10_000
 _SETTLE_S: Final = 20.0
-_CLOSE_MS: Final = 5_000
+_CLOSE_MS: Final = 3_000
 
 
 class KafkaConsumer:
@@ -69,6 +70,9 @@ class KafkaConsumer:
         self._assignment = Assignment(self._client, assignor, self._ours)
         with door("joining", self._where, self._give_up):
             self._client.subscribe(topics=sorted(self._names), listener=self._assignment)
+            self._watch.meet(
+                [TopicPartition(name, n) for name, topic in self._names.items() for n in range(counts[topic])]
+            )
 
     # ------------------------------------------------------------------- poll
 
@@ -83,7 +87,8 @@ class KafkaConsumer:
                 self._fetch(limit, max(0.0, deadline - time.monotonic()))
                 if (changed := self._changes()) is not None:
                     return changed
-                records = () if self._paused else self._take(limit)
+                # While joining nothing can be committed, so nothing is given out.
+                records = () if self._paused or joining(self._client) else self._take(limit)
                 if records or time.monotonic() >= deadline:
                     return Batch(assigned={}, records=records)
 
@@ -93,6 +98,7 @@ class KafkaConsumer:
         if full and time.monotonic() - self._asked < _KEEP_S:
             return
         self._halt(self._paused or full)
+        keep_joining(self._client)
         wait = 0 if full else min(_SLICE_MS, int(left_s * 1000))
         brought = self._client.poll(timeout_ms=wait, max_records=_ALL)
         self._asked = time.monotonic()
@@ -207,6 +213,7 @@ class KafkaConsumer:
     def _settle(self) -> None:
         """Take part in the rebalance without reading on: what we keep through it may then be committed."""
         self._client.pause(*self._client.assignment())
+        keep_joining(self._client)
         self._client.poll(timeout_ms=_SLICE_MS, max_records=1)
 
     # ---------------------------------------------------------------- the end

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
+from weakref import WeakSet
 
 from kafka import TopicPartition
 from kafka import errors as kafka
@@ -57,6 +58,7 @@ class KafkaLog:
         self._counts: dict[str, int] = {}
         self._limits: dict[str, int] = {}
         self._closed = False
+        self._members: WeakSet[KafkaConsumer] = WeakSet()
         self._reader = Reader(config)
         self._appender = Appender(config, self.count, self._limit, delivery_s=delivery_s, compression=compression)
 
@@ -116,13 +118,17 @@ class KafkaLog:
     def join(self, group: str, topics: Sequence[str]) -> KafkaConsumer:
         """See `Log.join`. Raises ConfigurationError for an unknown topic."""
         self._look_up(topics)
-        return KafkaConsumer(self, group, {topic: self.count(topic) for topic in topics})
+        consumer = KafkaConsumer(self, group, {topic: self.count(topic) for topic in topics})
+        self._members.add(consumer)
+        return consumer
 
     def close(self) -> None:
-        """See `Log.close`."""
+        """See `Log.close`. Members that are not closed yet are, so that the group need not wait for their silence."""
         with self._lock:
             self._closed = True
             self._drop_admin()
+        for member in list(self._members):
+            member.close()
         self._appender.close()
         self._reader.close()
 

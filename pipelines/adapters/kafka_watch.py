@@ -12,6 +12,7 @@ from anomaly.errors import StorageError, Unreachable
 
 _EVERY_S: Final = 1.0
 _ANSWER_MS: Final = 1_000
+_MEET_MS: Final = 10_000
 _DEAF_S: Final = 60.0
 """No broker answered for so long: the session ends, the service says so and tries anew."""
 
@@ -28,6 +29,10 @@ class Watch:
         self._places: dict[Any, tuple[int | None, float]] = {}
         """Where each partition stood when it last moved, and when that was."""
         self._looked = self._heard = timer()
+
+    def meet(self, partitions: Sequence[Any]) -> None:
+        """Let the client learn where partitions are before it joins: a leader that knows none gives none away."""
+        self._client.end_offsets(list(partitions), timeout_ms=_MEET_MS)
 
     def look(self, held: Sequence[Any], fetching: Sequence[Any]) -> None:
         """Learn the ends of what is `held`; check that what is `fetching` moves.

@@ -1,4 +1,4 @@
-"""What every log does, over the port alone: memory and SQLite here, Kafka with its issue.
+"""What every log does, over the port alone: in memory, in SQLite and on a real Kafka broker.
 
 A rebalance takes its time on a real broker, so tests poll until it is over and never count polls.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from anomaly.errors import ConfigurationError, Fenced, StorageError
+from pipelines.adapters.kafka_log import LEAST_SESSION_S, KafkaLog
 from pipelines.adapters.memory import MemoryLog
 from pipelines.adapters.sqlite_log import SqliteLog
 from pipelines.adapters.system_clock import SystemClock
@@ -24,15 +25,18 @@ PATIENCE_S = 30.0
 """How long a test waits for a rebalance or a record."""
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("kafka", marks=pytest.mark.integration)])
 def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[float], Log]]:
     made: list[Log] = []
+    kafka = request.getfixturevalue("kafka") if request.param == "kafka" else None
 
     def make(session_s: float) -> Log:
         if request.param == "memory":
             made.append(MemoryLog(SystemClock(), session_s=session_s))
-        else:
+        elif kafka is None:
             made.append(SqliteLog(tmp_path / "log.db", SystemClock(), session_s=session_s))
+        else:  # who does not poll is `silence_s`; the death of a process is seen by the broker after `session_s`
+            made.append(KafkaLog(kafka, session_s=LEAST_SESSION_S, silence_s=max(session_s, 3.0)))
         return made[-1]
 
     yield make

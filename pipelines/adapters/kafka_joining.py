@@ -1,0 +1,40 @@
+"""Two faults of kafka-python 3.0.12 in joining a group, met from outside. Both strike when polls are short.
+
+A join goes on between polls. (1) If it *ends* between two polls, `join_group_async` takes the finished task for none at
+all and joins once more; when the leader does so, the whole group rebalances again, for tens of seconds. (2) If it began
+because the topics' metadata changed, `need_rejoin` turns false before its end; the outcome is never looked at, and the
+member neither reads nor beats any more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kafka.structs import MemberState
+
+
+class _Unread:
+    """A join whose outcome the client has not taken in: to the client it must not look done."""
+
+    is_done = False
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+
+def keep_joining(client: Any) -> None:
+    """To be called before each poll: a join that is under way, or just ended, is taken in by that poll."""
+    coordinator = client._coordinator
+    task = getattr(coordinator, "_join_task", None)
+    if task is not None and not isinstance(task, _Unread):
+        coordinator._join_task = _Unread(task)
+    if joining(client):
+        coordinator.request_rejoin()
+
+
+def joining(client: Any) -> bool:
+    """Whether a join is under way: until it ends, the group takes no commit of this member."""
+    return bool(client.group_metadata().state == MemberState.REBALANCING)
