@@ -6,27 +6,29 @@ the models topic. What a crash left emitted but not committed is found on the sc
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 
-import numpy as np
 import structlog
 
-from anomaly.blocks import join, rows
+from anomaly.blocks import join
 from anomaly.detector import Detector
-from anomaly.domain import SECOND, Asset, Plant, Readings, Rung, Scores, State, Windows
+from anomaly.domain import SECOND, Asset, Plant, Readings, Scores
 from anomaly.errors import DecodeError
+from anomaly.judging import judge
 from pipelines import codec, metrics, topics
 from pipelines.decoding import decode
 from pipelines.notices import clock_notice, silence_notice
-from pipelines.partition_state import PartitionState, origin_headers, recover
+from pipelines.partition_state import IDLE_LIMIT, PartitionState, origin_headers, recover
 from pipelines.ports import Log, NewRecord, Partition, Record
 from pipelines.reasons import Reason
+from pipelines.score_queue import Home, Job, Laid, lay_out
 from pipelines.score_watch import ScoreWatch, engine_of
 from pipelines.service import FATAL_TRIES, Metadata
 from pipelines.serving import ServingTable, activate, let_go
-from pipelines.streams import LONGEST_WINDOW, Pushed
+from pipelines.streams import LONGEST_WINDOW, AssetStream, Pushed
 from pipelines.versions import ModelSource, Versions
 
 CLOCK_TOLERANCE: Final = 300 * SECOND
@@ -35,19 +37,26 @@ CLOCK_TOLERANCE: Final = 300 * SECOND
 _log = structlog.get_logger(__name__)
 
 
-class _Home(NamedTuple):
-    """Where an output belongs: its partition, and the newest record of the readings that it came from."""
+@dataclass(slots=True)
+class _Held:
+    """Readings of one asset that follow each other, of one poll, to be aligned and judged together."""
 
-    number: int
+    state: PartitionState
+    stream: AssetStream
+    refilling: bool
     offset: int
+    """Of the newest record."""
+    blocks: list[Readings] = field(default_factory=list)
 
-
-class _Job(NamedTuple):
-    """Windows of one asset, to be judged by one detector."""
-
-    home: _Home
-    detector: Detector
-    windows: Windows
+    def takes(self, readings: Readings, refilling: bool, append_time: int) -> bool:
+        """Whether the next block of the asset may wait with these."""
+        newest = self.blocks[-1]
+        return (
+            refilling == self.refilling
+            and readings.tags == newest.tags
+            and append_time - self.stream.last_append <= IDLE_LIMIT
+            and self.stream.follows(readings, int(newest.times[-1]))
+        )
 
 
 class ScoreWorker:
@@ -70,7 +79,9 @@ class ScoreWorker:
         """Forget all that came from the log."""
         self._table = ServingTable()
         self._partitions: dict[int, PartitionState] = {}
-        self._jobs: list[_Job] = []
+        self._held: dict[tuple[int, str], _Held] = {}
+        self._jobs: list[Job] = []
+        self._laid: list[Laid] = []
         self._out: list[NewRecord] = []
 
     def assign(self, partition: Partition, committed: int | None, metadata: Metadata) -> int:
@@ -101,6 +112,8 @@ class ScoreWorker:
                     for asset, readings in zip(assets, blocks, strict=True):
                         self._take(state, record, asset, readings)
                 self._advance(state, record)
+            self._release()
+            self._lay_out()
 
     def set_aside(self, record: Record) -> None:
         """The record ended the process again and again: a dead letter, unread."""
@@ -121,36 +134,67 @@ class ScoreWorker:
         return asset
 
     def _take(self, state: PartitionState, record: Record, asset: Asset, readings: Readings) -> None:
-        stream = state.stream(asset, record.time)
-        ahead = stream.watermark
-        pushed = stream.push(readings, record.offset, record.time)
+        """Let the readings wait for those that follow them; what does not simply follow on is taken in by itself."""
+        refilling = record.offset < state.next_offset  # what came of it is out already
+        held = self._held.get((state.number, asset.path))
+        if held is not None and not held.takes(readings, refilling, record.time):
+            self._let_in(self._held.pop((state.number, asset.path)))
+            held = None
+        stream = held.stream if held is not None else state.stream(asset, record.time)
+        ahead, follows = stream.watermark, held is not None or stream.follows(readings)
+        stream.note(readings, record.offset, record.time)
         state.silent.pop(asset.path, None)
+        if held is None:
+            held = _Held(state, stream, refilling, record.offset)
+        held.blocks.append(readings)
+        held.offset = record.offset
+        if follows:
+            self._held[state.number, asset.path] = held
+        else:
+            pushed = self._let_in(held)
+            wrong = ahead is not None and pushed.late == readings.count and _behind(readings, ahead)
+            if wrong and not refilling:
+                self._notice_clock(state, asset, record)
         self._look_for_silence(state, record, stream.newest)
-        new_times = pushed.samples.times[pushed.first :]
-        if record.offset < state.next_offset:  # refilling: what came of it is out already
-            if len(new_times):
-                state.note_emitted(asset.path, int(new_times[-1]))
-            return
-        self._count_readings(state, readings, pushed)
-        if ahead is not None and pushed.late == readings.count and _behind(readings, ahead):
-            self._notice_clock(state, asset, record)
-        if len(new_times):
-            self._judge(state, asset, pushed, record.offset)
-            state.note_emitted(asset.path, int(new_times[-1]))
 
-    def _judge(self, state: PartitionState, asset: Asset, pushed: Pushed, offset: int) -> None:
-        """Queue the windows that end in the new rows, each for the version that its time belongs to."""
+    def _release(self) -> None:
+        """Take in all readings that wait."""
+        held, self._held = self._held, {}
+        for one in held.values():
+            self._let_in(one)
+
+    def _let_in(self, held: _Held) -> Pushed:
+        """Align readings that waited and queue the windows that end in the new rows."""
+        state, stream, readings = held.state, held.stream, join(held.blocks)
+        pushed = stream.take(readings)
         times = pushed.samples.times[pushed.first :]
-        emitted = state.emitted.get(asset.path, 0)
-        for choice, first, stop in self._table.runs(state.number, asset.group, asset.path, times):
+        if not held.refilling:
+            self._count_readings(state, readings, pushed)
+            if len(times):
+                self._queue(state, stream, pushed, held.offset)
+        if len(times):
+            state.note_emitted(stream.asset.path, int(times[-1]))
+        return pushed
+
+    def _queue(self, state: PartitionState, stream: AssetStream, pushed: Pushed, offset: int) -> None:
+        """Queue the windows that end in the new rows, each for the version that its time belongs to."""
+        asset, first = stream.asset, pushed.first
+        emitted, home = state.emitted.get(asset.path, 0), Home(state.number, offset)
+        times = pushed.samples.times[first:]
+        for choice, start, stop in self._table.runs(state.number, asset.group, asset.path, times):
             detector = self._versions.first_usable(asset.group, choice)
-            until = rows(pushed.samples, slice(None, pushed.first + stop))
-            windows = detector.windows(until, pushed.first + first)
-            self._count_windows(state, windows, detector.rung)
-            fresh = int(np.searchsorted(windows.times, emitted, side="right"))
-            if fresh < len(windows):
-                home = _Home(state.number, offset)
-                self._jobs.append(_Job(home, detector, rows(windows, slice(fresh, None))))
+            self._jobs.append(Job(home, detector, stream, pushed.samples, first + start, first + stop, emitted))
+
+    def _lay_out(self) -> None:
+        """Cut the windows that are queued, and count them."""
+        jobs, self._jobs = self._jobs, []
+        laid, counts = lay_out(jobs)
+        self._laid += laid
+        for number, found in counts.items():
+            state = self._partitions[number]
+            for bucket in ("warming_up", "scored"):
+                self._add(state, bucket, found.pop(bucket))
+            state.counts.update(found)
 
     def _reject(self, state: PartitionState, record: Record, error: DecodeError) -> None:
         """The record becomes a dead letter with its original bytes and where it came from (guarantee G6)."""
@@ -186,6 +230,9 @@ class ScoreWorker:
 
     def _look_for_silence(self, state: PartitionState, record: Record, event_time: int) -> None:
         """Tell the alert service of assets that send nothing any more, though others do."""
+        if record.time < state.next_look:
+            return
+        self._release()  # whether a machine is off is known by its samples
         for asset, heard in state.fall_silent(record.time, event_time):
             notice = silence_notice(asset, heard)
             newest = int(notice.times[-1])
@@ -207,12 +254,6 @@ class ScoreWorker:
         self._add(state, "duplicate", pushed.duplicates)
         self._add(state, "unknown_tag", pushed.ignored)
         state.counts["samples"] += len(pushed.samples) - pushed.first
-
-    def _count_windows(self, state: PartitionState, windows: Windows, rung: Rung) -> None:
-        warming = np.array([s is State.WARMING_UP for s in windows.state], dtype=bool)
-        self._add(state, "warming_up", int(windows.readings[warming].sum()))
-        self._add(state, "scored", int(windows.readings[~warming].sum()))
-        state.counts[f"w:{rung}"] += sum(s is State.OK for s in windows.state)
 
     def counts(self) -> Counter[str]:
         """Where readings ended, windows judged by rung (`w:…`), samples, and readings still pending."""
@@ -256,24 +297,27 @@ class ScoreWorker:
         return {Partition(topics.READINGS, s.number): (s.next_offset, s.metadata()) for s in self._partitions.values()}
 
     def _score(self) -> None:
-        """Judge the windows that are queued, one call a version."""
+        """Judge the windows that are laid out, one strip a version."""
+        laid, self._laid = self._laid, []
         with metrics.stage("score"):
-            for detector, windows, homes in _together(self._jobs):
-                with metrics.inference(engine_of(detector), len(windows)):
-                    scores = detector.detect(windows)
-                self._watch.judged(detector, windows, scores)
+            for detector, strip, homes in laid:
+                with metrics.inference(engine_of(detector), len(strip)):
+                    scores = judge(detector, strip)
+                self._watch.judged(detector, strip, scores)
                 self._emit(scores, homes)
-        self._jobs = []
 
     def _tell(self, state: PartitionState, notice: Scores, record: Record) -> None:
         """Queue a notice behind the scores of all records before it: the alert service reads them in that order."""
+        self._release()
+        self._lay_out()
         self._score()
-        self._emit(notice, {notice.assets[0]: _Home(state.number, record.offset)})
+        self._emit(notice, {notice.assets[0]: Home(state.number, record.offset)})
 
-    def _emit(self, scores: Scores, homes: Mapping[str, _Home]) -> None:
+    def _emit(self, scores: Scores, homes: Mapping[str, Home]) -> None:
         for asset, value in codec.encode_scores(scores):
             home = homes[asset]
-            headers = origin_headers(Partition(topics.READINGS, home.number), home.offset)
+            origin = origin_headers(Partition(topics.READINGS, home.number), home.offset)
+            headers = (*origin, ("content-type", codec.CONTENT_TYPE))
             self._out.append(NewRecord(topics.SCORES, asset.encode(), value, headers, partition=home.number))
 
     def _append(self) -> None:
@@ -282,12 +326,12 @@ class ScoreWorker:
         with metrics.sink("log"):
             offsets = self._log.append(self._out)
         for record, offset in zip(self._out, offsets, strict=True):
-            for state in self._partitions.values():
-                scores, dead = state.outputs
-                if record.topic == topics.DEAD_LETTERS:
-                    state.outputs = scores, max(dead, offset + 1)
-                elif record.partition == state.number:
-                    state.outputs = offset + 1, dead
+            if record.topic == topics.DEAD_LETTERS:
+                for state in self._partitions.values():
+                    state.outputs = state.outputs[0], max(state.outputs[1], offset + 1)
+            elif record.partition in self._partitions:
+                home = self._partitions[record.partition]
+                home.outputs = offset + 1, home.outputs[1]
         self._out = []
 
     def _take_up(self, state: PartitionState) -> None:
@@ -322,14 +366,3 @@ def _dead_letter(record: Record, error: DecodeError) -> NewRecord:
     )
     own = tuple(header for header in record.headers if header[0] not in dict(headers))
     return NewRecord(topics.DEAD_LETTERS, record.key, record.value, (*headers, *own), partition=0)
-
-
-def _together(jobs: Sequence[_Job]) -> list[tuple[Detector, Windows, dict[str, _Home]]]:
-    """Join the windows of all assets that one detector judges, so that it is called once; with each asset's home."""
-    by_detector: dict[int, list[_Job]] = defaultdict(list)
-    for job in jobs:
-        by_detector[id(job.detector)].append(job)
-    return [
-        (group[0].detector, join([j.windows for j in group]), {j.windows.assets[0]: j.home for j in group})
-        for group in by_detector.values()
-    ]

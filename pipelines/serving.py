@@ -133,8 +133,10 @@ class ServingTable:
         """Split ascending window times into `(versions, first, stop)` runs. The first of `versions` scores the run; the
         others served before it, newest first, and stand in where it is refused.
         """
-        versions = np.zeros(len(times), dtype=np.int64)
         known = self.activations.get((partition, group), [])
+        if known and len(times) and int(times[0]) >= known[-1].since.get(asset, known[-1].default):
+            return [((*(a.version for a in reversed(known)), RULES_VERSION), 0, len(times))]
+        versions = np.zeros(len(times), dtype=np.int64)
         for number, activation in enumerate(known, start=1):
             versions[times >= activation.since.get(asset, activation.default)] = number
         cuts = [0, *(np.flatnonzero(np.diff(versions)) + 1).tolist(), len(times)]
