@@ -121,7 +121,7 @@ def _figure(name: str, value: str | float, tz: ZoneInfo) -> tuple[str, str]:
     """Name and value of a figure, with its unit."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if name == "lag" and number:
-        return "waiting", wording.count(int(value), "message")
+        return "lag", wording.count(int(value), "message")
     if name == "per second" and number:
         return "taken", f"{float(value):,.1f} messages/s"
     if name == "delay s" and number:

@@ -9,10 +9,13 @@ from enum import IntEnum
 from typing import Final
 
 from anomaly.domain import SECOND, Alert, AlertState, Asset, Kind, Plant, Priority, State
+from pipelines.heartbeats import STOPPED
 from pipelines.ports import Heartbeat, HistorianReader, ScoreSummary
 
 SILENT_WALL: Final = 15 * SECOND
 """A part of the system that has said nothing for so long (wall clock) is not well; younger data are never stale."""
+SERVICES: Final = ("record", "score")
+"""Parts whose life says that the plant is being watched."""
 SILENT_TICKS: Final = 5
 """Data older than so many ticks of plant time are stale."""
 TREND: Final = 3600 * SECOND
@@ -64,11 +67,19 @@ class Moment:
 
 
 def moment(reader: HistorianReader, plant: Plant, wall: int) -> Moment:
-    """The plant's clock at wall time `wall` (ns), from the heartbeat `plant` and the newest reading."""
-    span, heartbeat = reader.span(), reader.heartbeats().get("plant")
+    """The plant's clock at wall time `wall` (ns), from the heartbeat `plant` and the newest reading.
+
+    Where nothing speaks for the plant (its own gateways feed the log), its clock is the wall's while services run.
+    """
+    span, heartbeats = reader.span(), reader.heartbeats()
+    heartbeat = heartbeats.get("plant")
     newest = span[1] if span else None
     speed = _figure(heartbeat, "speed", 1.0)
     patience = max(SILENT_TICKS * max((a.tick for a in plant.assets), default=10 * SECOND), int(SILENT_WALL * speed))
+    if heartbeat is None or STOPPED in heartbeat.status:
+        words = [heartbeats[part] for part in SERVICES if part in heartbeats]
+        if any(wall - int(_figure(word, "wall", float(word.time))) <= SILENT_WALL for word in words):
+            return _of_services(newest, wall, patience)
     if heartbeat is None:
         now = newest if newest is not None else wall
         return Moment(
@@ -86,6 +97,12 @@ def moment(reader: HistorianReader, plant: Plant, wall: int) -> Moment:
     elif newest is not None and now - newest > patience:
         stale = "the data source runs, but no new readings arrive"
     return Moment(now, newest, live, speed, stale, patience)
+
+
+def _of_services(newest: int | None, wall: int, patience: int) -> Moment:
+    """The services run, and what they read comes from the plant itself."""
+    silent = newest is not None and wall - newest > patience
+    return Moment(wall, newest, True, 1.0, "the services run, but no new readings arrive" if silent else "", patience)
 
 
 def _of_files(files: str, newest: int | None, wall: int, live: bool, speed: float, patience: int) -> Moment:

@@ -59,7 +59,7 @@ def _card(number: int, part: Part) -> None:
     colour = "medium" if part.silent or part.trouble else "part"
     with st.container(key=f"card_{colour}_{number}"):
         st.markdown(f"**{wording.escape(part.title)}**")
-        st.caption(wording.escape(part.status))
+        (st.markdown if part.trouble else st.caption)(wording.escape(part.status))
         lines = [f"{wording.escape(name)}: **{wording.escape(value)}**" for name, value in part.figures]
         if lines:
             st.markdown("  \n".join(lines))

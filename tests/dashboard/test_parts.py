@@ -30,7 +30,7 @@ def beat(name: str, age_s: int = 1, status: Status | None = None) -> Heartbeat:
 def test_figures_have_units_and_the_urgent_ones_come_first() -> None:
     told: Status = {"acknowledged": 12_345, "computed on": "CPU", "delay s": 23.456, "per second": 812.04, "lag": 1}
     assert card(told).figures == (
-        ("waiting", "1 message"),
+        ("lag", "1 message"),
         ("taken", "812.0 messages/s"),
         ("newest score stored", "23.46 s after its time"),
         ("computed on", "CPU"),
