@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults import rows_processes
+from tests.faults import rows_alerts, rows_data, rows_processes, rows_stores
 from tests.faults.servers import Broker, Influx
 from tests.faults.stage import Row, Stage
 from tests.faults.table import Line
@@ -31,9 +31,20 @@ class Skipped(Exception):
 
 ROWS: tuple[Spec, ...] = (
     Spec(1, "kill -9 a random worker under load", rows_processes.kill_workers, in_subset=True),
+    Spec(2, "historian away: refuses, hangs", rows_stores.historian_down, in_subset=True),
+    Spec(3, "historian refuses some points", rows_stores.points_refused),
+    Spec(4, "poison: first, middle, last, 1 000 in a row", rows_data.poison, in_subset=True),
     Spec(5, "rebalance storm 1→4→2→3→1", rows_processes.rebalance_storm, in_subset=True),
     Spec(6, "frozen past the session timeout", rows_processes.freeze),
+    Spec(7, "receiver fails, hangs; alerter killed while telling", rows_alerts.receiver_fails),
+    Spec(8, "versions swapped under load, killed while swapping", rows_alerts.swaps, in_subset=True),
+    Spec(11, "kill -9 the broker", rows_stores.broker_dies, in_subset=True),
+    Spec(14, "late, shuffled, duplicate, gaps", rows_data.disorder),
+    Spec(15, "wrong clocks", rows_data.wrong_clocks),
+    Spec(16, "parser fuzz", rows_data.fuzz),
+    Spec(17, "overload, then recovery", rows_data.overload),
     Spec(18, "rolling restart by SIGTERM", rows_processes.rolling_restart),
+    Spec(21, "kill -9 InfluxDB", rows_stores.historian_dies),
 )
 
 
@@ -78,7 +89,7 @@ def run_row(spec: Spec, broker: Broker, influx: Influx, folder: Path, *, full: b
 
 def _fill(line: Line, stage: Stage) -> None:
     verdict = stage.judge()
-    line.injected = len(stage.strikes)
+    line.injected = stage.injected
     line.readings = verdict.readings
     line.missing, line.spurious, line.corrupted = verdict.missing, verdict.spurious, verdict.corrupted
     line.replays, line.wrong = verdict.replays, verdict.wrong

@@ -73,7 +73,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """One record: its bytes, and what they mean. `poison`: why it must become a dead letter, or empty."""
+    """One record: its bytes, and what they mean. `poison`: why it must become a dead letter, or empty.
+
+    A record without a value is a tombstone: it says nothing, and is counted and passed over.
+    """
 
     id: int
     key: bytes | None
@@ -84,7 +87,7 @@ class Minted:
     @property
     def readings(self) -> int:
         """Readings it holds; a record that nobody can read counts as one."""
-        return 1 if self.poison else sum(len(row.values) for row in self.rows)
+        return 0 if self.value is None else 1 if self.poison else sum(len(row.values) for row in self.rows)
 
 
 def encode(rows: Sequence[Row]) -> bytes:
@@ -104,6 +107,8 @@ class Mint:
     made: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     """Next row of each asset."""
+    shift: dict[str, int] = field(default_factory=dict)
+    """How much an asset's clock is off all along, ns."""
 
     def next(self, asset: str, rows: int = 5) -> Minted:
         """The asset's next rows, in order."""
@@ -118,7 +123,7 @@ class Mint:
     def row(self, asset: str, number: int) -> Row:
         """The row of that number as the machine means it."""
         values: dict[str, float | None] = dict(values_of(asset, number))
-        return Row(asset, self.time(number), values)
+        return Row(asset, self.time(number) + self.shift.get(asset, 0), values)
 
     def time(self, number: int) -> int:
         """Event time of a row: somewhere inside its tick, ns."""

@@ -92,6 +92,7 @@ def expect(lying: Lying, plant: Plant, taken_up: Sequence[Activation], load: Cal
         counts["acknowledged"] += minted.readings
         for row in minted.rows:
             expected.readings |= {(row.asset, tag, row.time): value for tag, value in row.values.items()}
+        counts["tombstone"] += minted.value is None
         if minted.poison:
             counts["dead_lettered"] += 1
             expected.dead[stored.partition, stored.offset] = (minted.value, minted.poison)

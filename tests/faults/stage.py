@@ -79,6 +79,10 @@ class Stage:
         self.must_replay = False
         self.workers: dict[str, Worker] = {}
         self.notes: list[str] = []
+        self.refused_readings: set[str] = set()
+        """Assets whose readings the historian refuses."""
+        self.refused_scores: set[str] = set()
+        self._more = 0
         self._watching = threading.Event()
         self._expected_ends: set[str] = set()
         self._stack = ExitStack()
@@ -139,6 +143,7 @@ class Stage:
         name = f"{service}-{number}"
         if name not in self.workers:
             self.workers[name] = Worker(name, service, self.settings(), self.folder)
+        self.unexpect_end(self.workers[name])
         self.workers[name].start()
         return self.workers[name]
 
@@ -182,6 +187,27 @@ class Stage:
         """The fault is over: from here on recovery is timed."""
         strike.over = time.monotonic()
         strike.goal = {(group, topic): dict(self.view.ends(topic)) for group, topic in WAYS}
+
+    def await_recovery(self, strike: Strike, patience_s: float) -> None:
+        """Wait until all that lay there at the strike's end is done. Too late is a complaint."""
+        deadline = time.monotonic() + patience_s
+        while strike.recovered is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if strike.recovered is None:
+            self.complaints.append(f"{strike.what}: not caught up within {patience_s:.0f} s")
+
+    def done(self, group: str) -> int:
+        """Records of the readings that the group has committed."""
+        return sum(offset for offset, _ in self.view.committed(group, topics.READINGS).values())
+
+    def more_injected(self, count: int) -> None:
+        """So many faults beyond the strikes: bad records."""
+        self._more += count
+
+    @property
+    def injected(self) -> int:
+        """Faults, all told."""
+        return len(self.strikes) + self._more
 
     def expect_end(self, worker: Worker) -> None:
         """This worker may end by itself: the row wants it to."""
@@ -273,6 +299,10 @@ class Stage:
             readings = found.historian_readings(historian, self.plant)
             scores = found.historian_scores(historian, self.plant)
             events = found.historian_events(historian)
+        for asset in self.refused_readings:
+            expected.readings = {key: value for key, value in expected.readings.items() if key[0] != asset}
+            readings = {key: value for key, value in readings.items() if key[0] != asset}
+        expected.single = {k: value for k, value in expected.single.items() if k[0] not in self.refused_scores}
         verdict.check_historian(result, expected, readings, scores)
         verdict.check_events(result, expected, "historian alerts", events)
 

@@ -150,7 +150,7 @@ def test_a_sound_pipeline_is_found_sound_whatever_the_plant_does(bench: Bench) -
     late = [bench.mint.of([bench.mint.row(first, n)]) for n in (3, 250, 400)]
     unknown = [bench.mint.of([Row(first, bench.mint.time(505), {"nobody_knows": 1.0, "temp": 61.0})])]
     bad = [bench.mint.of([replace(bench.mint.row(first, 506), values={"temp": None, "flow": 40.0})])]
-    poison = [bench.mint.poison(b"k", b"{", "malformed"), bench.mint.poison(None, None, "tombstone")]
+    poison = [bench.mint.poison(b"k", b"{", "malformed"), bench.mint.poison(b"k", None, "")]
     shuffled = [*sent[:200], *sent[200:]]
     for i in range(0, len(shuffled) - 8, 8):
         shuffled[i : i + 8] = chance.sample(shuffled[i : i + 8], 8)

@@ -126,7 +126,7 @@ def check_counters(verdict: Verdict, expected: Expected, view: View) -> None:
         short = wanted["acknowledged"] - said["acknowledged"]
         verdict.add(f"readings counted on partition {partition}", "missing", max(short, 0), str(dict(said)))
         verdict.add(f"readings counted on partition {partition}", "spurious", max(-short, 0), str(dict(said)))
-        names = {"samples", *BUCKETS}
+        names = {"samples", "tombstone", *BUCKETS}
         verdict.compare(f"counters of partition {partition}", _some(wanted, names), _some(said, names))
         settled = sum(said[bucket] for bucket in BUCKETS) + wanted["pending"]
         if settled != said["acknowledged"]:
