@@ -10,10 +10,10 @@ from typing import Final
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-_QUIET: Final = ("kafka", "urllib3", "influxdb_client", "httpx", "httpcore", "apprise", "asyncio")
+_QUIET: Final = ("urllib3", "influxdb_client", "httpx", "httpcore", "apprise", "asyncio")
 """Libraries whose small talk is not ours: heard from `warning` on."""
-_SILENT: Final = ("kafka.net.selector",)
-"""It warns of every turn of its own loop above 0.1 s, which a busy machine brings about all the time."""
+_SILENT: Final = ("kafka",)
+"""It warns of every lost connection and every slow turn of its loop; what matters comes back as an error of ours."""
 
 
 def json_lines(service: str, level: str, member: str = "") -> None:
@@ -45,7 +45,7 @@ def json_lines(service: str, level: str, member: str = "") -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
     for name in _SILENT:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(threshold if threshold <= logging.DEBUG else logging.CRITICAL)
     threading.excepthook = _thread_died
 
 

@@ -191,3 +191,38 @@ def test_a_machine_without_data_gives_an_empty_view(stage: Any) -> None:
 def test_a_foreign_heartbeat_mapping_need_not_be_a_dict() -> None:
     heartbeat = Heartbeat("plant", 5, MappingProxyType({"speed": 2}))
     assert queries._figure(heartbeat, "speed", 1.0) == 2.0
+
+
+def _speaking(stage: Any, monkeypatch: pytest.MonkeyPatch, **walls: int) -> None:
+    """Only these parts have said a word, at these wall times."""
+    words = {part: Heartbeat(part, wall, {"state": "ok", "wall": wall}) for part, wall in walls.items()}
+    monkeypatch.setattr(stage.historian, "heartbeats", lambda: words)
+
+
+def test_where_nothing_speaks_for_the_plant_running_services_do_and_its_clock_is_the_walls(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, later = END + 20 * SECOND, END + 3600 * SECOND
+    _speaking(stage, monkeypatch, record=now)
+    at = moment(stage.historian, stage.plant, now)
+    assert (at.now, at.live, at.stale) == (now, True, "")
+    _speaking(stage, monkeypatch, score=later)
+    at = moment(stage.historian, stage.plant, later)
+    assert (at.now, at.live) == (later, True)
+    assert "no new readings arrive" in at.stale
+    at = moment(stage.historian, stage.plant, later + 3600 * SECOND)
+    assert not at.live
+    assert at.stale == "no word from the plant's data source"
+
+
+def test_a_simulator_that_stopped_in_order_does_not_speak_for_a_plant_that_goes_on(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = END + 20 * SECOND
+    stopped = Heartbeat("plant", END, {"speed": 60.0, "stopped": "in order", "wall": END})
+    words = {"plant": stopped}
+    monkeypatch.setattr(stage.historian, "heartbeats", lambda: words)
+    assert moment(stage.historian, stage.plant, now).stale == "the plant's data source has stopped"
+    words["score"] = Heartbeat("score", now, {"state": "ok", "wall": now})
+    at = moment(stage.historian, stage.plant, now)
+    assert (at.now, at.speed, at.stale) == (now, 1.0, "")
