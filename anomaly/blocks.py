@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,9 @@ _PER_BLOCK = frozenset({"asset", "tags", "version", "rung"})
 
 def rows(block: Block, selection: slice | np.ndarray) -> Block:
     """The selected rows of a block, in the order of the selection (a slice, a boolean mask or row numbers)."""
-    return dataclasses.replace(block, **{name: _select(value, selection) for name, value in _columns(block)})
+    whole, columns = _FIELDS[type(block)]
+    values = {name: getattr(block, name) for name in whole}
+    return type(block)(**values, **{name: _select(getattr(block, name), selection) for name in columns})
 
 
 def join(blocks: Sequence[Block]) -> Block:
@@ -27,20 +29,28 @@ def join(blocks: Sequence[Block]) -> Block:
         message = "there is nothing to join; expected at least one block"
         raise ValueError(message)
     first = blocks[0]
-    for block in blocks:
-        for name in _PER_BLOCK & {field.name for field in dataclasses.fields(first)}:
-            if getattr(block, name) != getattr(first, name):
-                message = f"blocks differ in {name}: {getattr(first, name)!r} and {getattr(block, name)!r}"
-                raise ValueError(message)
     if len(blocks) == 1:
         return first
-    return dataclasses.replace(
-        first, **{name: _joined([getattr(b, name) for b in blocks]) for name, _ in _columns(first)}
-    )
+    whole, columns = _FIELDS[type(first)]
+    values = {name: getattr(first, name) for name in whole}
+    for block in blocks:
+        for name, value in values.items():
+            if getattr(block, name) != value:
+                message = f"blocks differ in {name}: {value!r} and {getattr(block, name)!r}"
+                raise ValueError(message)
+    return type(first)(**values, **{name: _joined([getattr(b, name) for b in blocks]) for name in columns})
 
 
-def _columns(block: Any) -> list[tuple[str, Any]]:
-    return [(f.name, getattr(block, f.name)) for f in dataclasses.fields(block) if f.name not in _PER_BLOCK]
+def _split(kind: type[Readings | Samples | Windows | Scores]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    names = [field.name for field in dataclasses.fields(kind)]
+    whole = tuple(name for name in names if name in _PER_BLOCK)
+    return whole, tuple(name for name in names if name not in _PER_BLOCK)
+
+
+_FIELDS: Final[dict[object, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    kind: _split(kind) for kind in (Readings, Samples, Windows, Scores)
+}
+"""Fields of each kind of block that say something of all of it, and those that have an entry a row."""
 
 
 def _select(column: Any, selection: slice | np.ndarray) -> Any:

@@ -30,9 +30,13 @@ class WindowBuffer:
 
     def push(self, samples: Samples) -> tuple[Samples, int]:
         """Kept rows followed by the new ones, and the index of the first new row."""
+        if not len(samples) and self._kept is not None:
+            return self._kept, len(self._kept)
         together = samples if self._kept is None else join([self._kept, samples])
-        kept = rows_of(together, slice(max(0, len(together) - self._memory), None))
-        self._kept = join([kept])  # a copy: a view would keep the whole block alive
+        over = len(together) - self._memory
+        self._kept = together if over <= 0 else rows_of(together, slice(over, None))
+        if over > self._memory // 2:  # a view of so much more would keep it alive
+            self._kept = rows_of(together, np.arange(over, len(together)))
         return together, len(together) - len(samples)
 
 
