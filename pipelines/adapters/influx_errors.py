@@ -65,8 +65,14 @@ def is_passing(error: BaseException) -> bool:
     """Whether the same request may succeed a moment later. A server that hangs has had its time already."""
     if isinstance(error, ApiException):
         return error.status in _BUSY
-    hangs = isinstance(error, http.ReadTimeoutError | http.ConnectTimeoutError)
-    return isinstance(error, http.HTTPError | OSError) and not hangs and not isinstance(error, http.LocationValueError)
+    if _hangs(error) or isinstance(error, http.LocationValueError):
+        return False
+    return isinstance(error, http.HTTPError | OSError)
+
+
+def _hangs(error: BaseException) -> bool:
+    """No answer in time. (To urllib3 a refused connection is a kind of timeout; not to us.)"""
+    return isinstance(error, http.TimeoutError) and not isinstance(error, http.NewConnectionError)
 
 
 def refused_points(error: BaseException) -> PointsRefused | None:
@@ -93,7 +99,7 @@ def translated(error: BaseException, config: InfluxConfig, doing: str) -> Plantw
         return _answered(error, config, what)
     if isinstance(error, http.LocationValueError):
         return ConfigurationError(f"{what}: {error}; expected an address such as http://influxdb:8086 in influx_url")
-    if isinstance(error, http.TimeoutError) and not isinstance(error, http.NewConnectionError):
+    if _hangs(error):
         return Unreachable(
             f"{what}: no answer within {config.timeout_s:g} s; it accepts connections and hangs, or the network "
             "swallows them; look at its log and load"

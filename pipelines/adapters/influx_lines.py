@@ -3,7 +3,7 @@
 A field `v.<tag>` holds the value. Two floats that no sensor sends stand for what line protocol cannot say (it has no
 NaN): `BAD` marks a reading of bad quality, `UNCERTAIN` one of uncertain quality whose value is in `u.<tag>`. So every
 write of a reading overwrites the very field that decides, whatever was there before (guarantee G2); a separate quality
-field for every value would cost the server twice the work (docs/adr/0009).
+field for every value would cost the server twice the work (docs/adr/0010).
 
 The cost of a row is that of its floats: names are escaped once, floats become text in one call for the whole block.
 """

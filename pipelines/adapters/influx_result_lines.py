@@ -2,7 +2,7 @@
 
 Plain fields are for people and their tools; the field `detail` (of a score) and `body` (of a transition, a heartbeat)
 hold the whole value exactly, as Base64 in one text: written whole, so that no row is ever a mixture of two writes, and
-NaN needs no word. docs/adr/0009 says why.
+NaN needs no word. docs/adr/0010 says why.
 """
 
 from __future__ import annotations

@@ -148,14 +148,25 @@ def _keep(server: Server, bucket: Any, seconds: int, report: Report) -> None:
     if now == seconds:
         report.found(f"bucket {bucket.name} is there: keeps {told(seconds)}")
         return
-    bucket.retention_rules = _rules(seconds)
+    bucket.retention_rules = _rules(seconds, _shard_s(seconds))
     api = server.client.api("buckets_api")
     server.ask(f"change the retention of {bucket.name}", lambda: api.update_bucket(bucket=bucket))
     report.did(f"bucket {bucket.name} now keeps {told(seconds)}, before {told(now)}")
 
 
-def _rules(seconds: int) -> list[BucketRetentionRules]:
-    return [BucketRetentionRules(type="expire", every_seconds=seconds)]  # type: ignore[no-untyped-call]
+def _rules(seconds: int, shard_s: int | None = None) -> list[BucketRetentionRules]:
+    rule = BucketRetentionRules(type="expire", every_seconds=seconds, shard_group_duration_seconds=shard_s)  # type: ignore[no-untyped-call]
+    return [rule]
+
+
+def _shard_s(seconds: int) -> int:
+    """What InfluxDB itself takes for a new bucket; a changed one must be told, and may not keep for less than a shard.
+
+    https://docs.influxdata.com/influxdb/v2/reference/internals/shards/
+    """
+    if 0 < seconds < 2 * DAY_S:
+        return 3600
+    return DAY_S if 0 < seconds < 180 * DAY_S else 7 * DAY_S
 
 
 def told(seconds: int) -> str:

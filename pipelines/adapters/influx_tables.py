@@ -6,12 +6,12 @@ import io
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 
 from anomaly.domain import Quality, Readings
 from pipelines.adapters.historian_rows import empty
 from pipelines.adapters.influx_client import Table
-from pipelines.adapters.influx_lines import BAD, UNCERTAIN, VALUE
+from pipelines.adapters.influx_lines import BAD, DOUBTFUL, UNCERTAIN, VALUE
 from pipelines.adapters.influx_names import natural, original
 
 
@@ -38,26 +38,19 @@ def reading_rows(asset: str, tags: tuple[str, ...], tables: Iterable[Table]) -> 
     """Rows of `_time`, `_value` and `_field` as one block with these tags, in time order; other fields are passed
     over. Of a doubtful value that was overwritten by a good one nothing is seen: the value field decides.
     """
-    cells = [found for table in tables if (found := _cells(table)) is not None]
+    cells = [found for table in tables if (found := _cells(table, tags)) is not None]
     if not cells:
         return empty(asset, tags, np.zeros(0, dtype=np.int64))
-    times, place = np.unique(np.concatenate([time for time, _, _ in cells]), return_inverse=True)
-    values = np.concatenate([value for _, value, _ in cells])
-    fields = np.concatenate([field for _, _, field in cells])
-    column = {tag: i for i, tag in enumerate(tags)}
+    times, rows = np.unique(np.concatenate([time for time, _, _, _ in cells]), return_inverse=True)
+    values, columns, doubtful = (np.concatenate([cell[i] for cell in cells]) for i in (1, 2, 3))
     known = np.full((len(times), len(tags)), np.nan)
+    spare = np.full(known.shape, np.nan)
     came = np.zeros(known.shape, dtype=bool)
-    doubtful = np.full(known.shape, np.nan)
-    for field in dict.fromkeys(fields.tolist()):
-        at = column.get(original(field[len(VALUE) :]))
-        mine = fields == field
-        if at is None:
-            continue
-        target = known if field.startswith(VALUE) else doubtful
-        target[place[mine], at] = values[mine]
-        if target is known:
-            came[place[mine], at] = True
-    return _block(asset, tags, times, known, came, doubtful)
+    told = ~doubtful
+    known[rows[told], columns[told]] = values[told]
+    came[rows[told], columns[told]] = True
+    spare[rows[doubtful], columns[doubtful]] = values[doubtful]
+    return _block(asset, tags, times, known, came, spare)
 
 
 def _block(
@@ -66,19 +59,26 @@ def _block(
     times: np.ndarray,
     known: np.ndarray,
     came: np.ndarray,
-    doubtful: np.ndarray,
+    spare: np.ndarray,
 ) -> Readings:
     quality = np.where(came, Quality.GOOD, Quality.MISSING).astype(np.uint8)
     quality[known == BAD] = Quality.BAD
     uncertain = known == UNCERTAIN
     quality[uncertain] = Quality.UNCERTAIN
-    values = np.where(uncertain, doubtful, np.where(known == BAD, np.nan, known))
+    values = np.where(uncertain, spare, np.where(known == BAD, np.nan, known))
     rows = came.any(axis=1)
     return Readings(asset, tags, times[rows], values[rows], quality[rows])
 
 
-def _cells(table: Table) -> tuple[Int64[np.ndarray, " row"], Float[np.ndarray, " row"], np.ndarray] | None:
-    """Time, value and field name of each row; None for a table of another shape. Floats come back exactly."""
+def _cells(
+    table: Table, tags: tuple[str, ...]
+) -> (
+    tuple[Int64[np.ndarray, " row"], Float[np.ndarray, " row"], Int64[np.ndarray, " row"], Bool[np.ndarray, " row"]]
+    | None
+):
+    """Time, value, column of the tag, and whether it is a doubtful value, of each row whose tag is asked for; None for
+    a table of another shape. Floats come back exactly.
+    """
     if not {"_time", "_value", "_field"} <= set(table.columns):
         return None
     import pandas as pd  # noqa: PLC0415  # only who reads many rows has it installed
@@ -90,5 +90,10 @@ def _cells(table: Table) -> tuple[Int64[np.ndarray, " row"], Float[np.ndarray, "
         na_filter=False,
     )
     times = pd.to_datetime(frame["_time"], format="ISO8601", utc=True).dt.as_unit("ns").astype("int64").to_numpy()
-    names = np.array(frame["_field"].cat.categories.tolist(), dtype=object)
-    return times, frame["_value"].to_numpy(), names[frame["_field"].cat.codes.to_numpy()]
+    place = {tag: i for i, tag in enumerate(tags)}
+    fields = [str(field) for field in frame["_field"].cat.categories]
+    columns = np.array([place.get(original(field[len(VALUE) :]), -1) for field in fields], dtype=np.int64)
+    doubtful = np.array([field.startswith(DOUBTFUL) for field in fields], dtype=bool)
+    codes = frame["_field"].cat.codes.to_numpy()
+    asked = columns[codes] >= 0
+    return times[asked], frame["_value"].to_numpy()[asked], columns[codes][asked], doubtful[codes][asked]
