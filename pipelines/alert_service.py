@@ -15,11 +15,12 @@ from typing import Final
 
 import structlog
 
+from anomaly.domain import Scores
 from anomaly.errors import DecodeError, Unreachable
 from pipelines import codec, metrics, topics
 from pipelines.alert_state import TOPIC, AlertPolicy, AssetAlerts, decode_state, encode_state
 from pipelines.alert_watch import AlertWatch, lasting
-from pipelines.alerting import apply_command, apply_scores, open_alerts, sentence
+from pipelines.alerting import apply_command, apply_quiet, apply_scores, open_alerts, sentence
 from pipelines.codec import Command
 from pipelines.ports import AlertEvent, Log, NewRecord, Notifier, Partition, Record, Reminded
 from pipelines.service import Metadata
@@ -43,6 +44,40 @@ class _Home:
     states: dict[str, AssetAlerts] = field(default_factory=dict)
     stored: dict[str, AssetAlerts] = field(default_factory=dict)
     """The states as they lie on the topic."""
+    touched: set[str] = field(default_factory=set)
+    """Assets whose state may say something that is not stored. A plant is large, what happens in it at once is not."""
+    waiting: set[str] = field(default_factory=set)
+    """Assets with an outbox."""
+
+    def put(self, state: AssetAlerts) -> None:
+        """A state after something was looked at."""
+        self.states[state.asset] = state
+        self.touched.add(state.asset)
+        (self.waiting.add if state.outbox else self.waiting.discard)(state.asset)
+
+    def take(self, scores: Scores, offset: int, policy: AlertPolicy) -> tuple[AlertEvent, ...]:
+        """Take in one asset's rows; returns what happened."""
+        asset = scores.assets[0]
+        state = self.states.get(asset)
+        quiet = apply_quiet(state, scores, offset, policy) if state is not None and asset in self.stored else None
+        if quiet is not None:
+            self.states[asset] = quiet
+            return ()
+        after, events = apply_scores(state or AssetAlerts(asset), scores, offset, policy)
+        self.put(after)
+        return events
+
+    def unstored(self) -> list[AssetAlerts]:
+        """States that say something new, in the order in which the assets were first heard of."""
+        changed = [
+            self.states[asset]
+            for asset in self.touched
+            if asset not in self.stored or not self.states[asset].says_the_same(self.stored[asset])
+        ]
+        if len(changed) < 2:
+            return changed
+        names = {state.asset for state in changed}
+        return [state for asset, state in self.states.items() if asset in names]
 
 
 class AlertWorker:
@@ -87,7 +122,8 @@ class AlertWorker:
                     home.stored[state.asset] = state
             position = records[-1].offset + 1
         receivers = tuple(self._notifiers)
-        home.states = {asset: state.without_receivers_but(receivers) for asset, state in home.stored.items()}
+        for state in home.stored.values():
+            home.put(state.without_receivers_but(receivers))
         self._homes[partition.number] = home
         return start
 
@@ -106,20 +142,17 @@ class AlertWorker:
                     except DecodeError as error:
                         _log.error("scores_unreadable", offset=record.offset, reason=str(error))
                     else:
-                        asset = scores.assets[0]
-                        state = home.states.get(asset) or AssetAlerts(asset)
-                        home.states[asset] = self._noted(apply_scores(state, scores, record.offset, self._policy))
+                        self._note(home.take(scores, record.offset, self._policy))
                 home.next_offset = max(home.next_offset, record.offset + 1)
 
     def set_aside(self, record: Record) -> None:
         """Pass over a record that ended the process again and again."""
         self._homes[record.partition.number].next_offset = record.offset + 1
 
-    def _noted(self, step: tuple[AssetAlerts, tuple[AlertEvent, ...]]) -> AssetAlerts:
-        for event in step[1]:
+    def _note(self, events: Sequence[AlertEvent]) -> None:
+        for event in events:
             if event.event == "raised":
                 self._watch.raised(event.alert, self._timer())
-        return step[0]
 
     # ------------------------------------------------------------------- write
 
@@ -153,18 +186,13 @@ class AlertWorker:
         if state is None:
             return
         verdict = apply_command(state, command, offset, self._policy)
-        home.states[command.asset] = verdict.state
+        home.put(verdict.state)
         if verdict.refused:
             _log.warning("command_refused", kind=command.kind, actor=command.actor, reason=verdict.refused)
 
     def _store(self) -> None:
         """Write every state that says something new. Raises StorageError."""
-        changed = [
-            (number, state)
-            for number, home in self._homes.items()
-            for asset, state in home.states.items()
-            if asset not in home.stored or not state.says_the_same(home.stored[asset])
-        ]
+        changed = [(number, state) for number, home in self._homes.items() for state in home.unstored()]
         if changed:
             self._log.append(
                 [
@@ -174,16 +202,18 @@ class AlertWorker:
             )
         for number, state in changed:
             self._homes[number].stored[state.asset] = state
+        for home in self._homes.values():
+            home.touched.clear()
 
     def _tell(self) -> bool:
         """Deliver what is in the outboxes, as far as receivers take it. Returns whether anything was confirmed."""
-        waiting = [(home, asset) for home in self._homes.values() for asset, s in home.states.items() if s.outbox]
+        waiting = [(home, asset) for home in self._homes.values() for asset in sorted(home.waiting)]
         told = False
         for home, asset in waiting:
             events = home.states[asset].undelivered(TOPIC)
             if events:
                 self._log.append([_alert_record(event) for event in events])
-                home.states[asset] = home.states[asset].delivered(TOPIC, {event.id for event in events})
+                home.put(home.states[asset].delivered(TOPIC, {event.id for event in events}))
                 told = True
             for name, notifier in self._notifiers.items():
                 told |= self._notify(home, asset, name, notifier)
@@ -199,7 +229,7 @@ class AlertWorker:
                 break
             confirmed.add(event.id)
         if confirmed:
-            home.states[asset] = home.states[asset].delivered(name, confirmed)
+            home.put(home.states[asset].delivered(name, confirmed))
         return bool(confirmed)
 
     def _remind(self) -> None:

@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from anomaly.domain import Alert, Scores
-from anomaly.episode_policy import NOTICES
+from anomaly.episode_policy import NOTICES, EpisodeState
 from anomaly.episodes import Episodes
 from pipelines import wording
 from pipelines.alert_desk import Desk, state_of
@@ -40,6 +40,7 @@ __all__ = [
     "Step",
     "Verdict",
     "apply_command",
+    "apply_quiet",
     "apply_scores",
     "decode_state",
     "encode_state",
@@ -91,6 +92,20 @@ def apply_scores(state: AssetAlerts, scores: Scores, offset: int, policy: AlertP
     desk.unshelve_due(now)
     after, events = desk.result()
     return Step(replace(after, applied_scores=offset, episodes=tracker.state, now=now), events)
+
+
+def apply_quiet(state: AssetAlerts, scores: Scores, offset: int, policy: AlertPolicy) -> AssetAlerts | None:
+    """What `apply_scores` leads to where no row is worth a look and nothing is remembered; None: look at the rows."""
+    episodes = state.episodes
+    if episodes.troubles or state.shelves or offset <= state.applied_scores or scores.tags in NOTICES:
+        return None
+    if bool((scores.score > policy.episodes.line).any()) or bool(scores.faults.any()):
+        return None
+    if scores.assets.count(state.asset) != len(scores) or not len(scores):
+        return None
+    time = max(episodes.time, int(scores.times.max()))
+    after = EpisodeState(time, episodes.clock_time)
+    return replace(state, applied_scores=offset, episodes=after, now=max(state.now, time))
 
 
 def apply_command(state: AssetAlerts, command: Command, offset: int, policy: AlertPolicy) -> Verdict:

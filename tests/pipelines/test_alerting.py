@@ -28,7 +28,7 @@ from anomaly.episode_policy import Density, EpisodePolicy
 from anomaly.errors import DecodeError
 from pipelines import wording
 from pipelines.alert_state import OUTBOX_LIMIT, TOPIC, AlertPolicy, AssetAlerts, decode_state, encode_state
-from pipelines.alerting import apply_command, apply_scores, open_alerts
+from pipelines.alerting import apply_command, apply_quiet, apply_scores, open_alerts
 from pipelines.codec import Command, CommandKind, decode_event, encode_event
 from pipelines.ports import AlertEvent
 
@@ -445,6 +445,28 @@ def test_the_state_survives_bytes() -> None:
 def test_bytes_that_are_no_state_are_a_decode_error(value: bytes) -> None:
     with pytest.raises(DecodeError):
         decode_state(value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.sampled_from([0.0, 0.4, 0.9, 1.4, 6.0]), st.integers(0, 7)), max_size=25),
+    st.booleans(),
+)
+def test_the_short_way_of_quiet_rows_ends_where_the_long_one_does(
+    blocks: list[tuple[int, float, int]], again: bool
+) -> None:
+    state, first, taken = AssetAlerts(PUMP), 1, 0
+    for offset, (rows, value, code) in enumerate(blocks):
+        block = scores([value] * rows, first, [code if code > 4 else 0] * rows)
+        expected = apply_scores(state, block, offset, POLICY)
+        quiet = apply_quiet(state, block, offset, POLICY)
+        if quiet is not None:
+            assert (quiet, ()) == expected
+            taken += 1
+        state = expected.state
+        first += 0 if again and offset % 2 else rows
+    calm = [value < 1.0 and code <= 4 for _, value, code in blocks]
+    assert taken > 0 or calm[:1] != [True]
 
 
 def test_quiet_rows_need_no_new_state_on_the_log() -> None:
