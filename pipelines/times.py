@@ -112,7 +112,9 @@ def _from_text(text: str) -> int:
             since = datetime.fromisoformat(text) - _EPOCH
         except ValueError:
             return _from_any_text(text)
-        return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds * 1_000
+        time = (since.days * 86_400 + since.seconds) * SECOND + since.microseconds * 1_000
+        if abs(time) <= _LIMIT:
+            return time
     return _from_any_text(text)
 
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from anomaly.errors import DecodeError
 from pipelines.formats.context import Context
-from pipelines.formats.line_protocol import looks_like_lines
-from pipelines.formats.trees import ABSENT, parse_tree
+from pipelines.formats.line_protocol import tree_or_lines
+from pipelines.formats.trees import ABSENT
 from pipelines.reasons import Reason
 
 EXPECTED: Final = "{specversion, id, source, type, data: {…}}, or headers ce_specversion, ce_id, ce_source, ce_type"
@@ -39,10 +39,10 @@ def unwrapped(tree: dict[str, Any], context: Context) -> tuple[Any, Context]:
     around = _around(tree, context)
     if tree.get("data") is not None:
         data = tree["data"]
-        return (_content(data.encode("utf-8", "surrogatepass")) if isinstance(data, str) else data), around
+        return (tree_or_lines(data.encode("utf-8", "surrogatepass")) if isinstance(data, str) else data), around
     if isinstance(tree.get("data_base64"), str):
         try:
-            return _content(base64.b64decode(tree["data_base64"], validate=True)), around
+            return tree_or_lines(base64.b64decode(tree["data_base64"], validate=True)), around
         except (binascii.Error, ValueError) as error:
             raise DecodeError(Reason.MALFORMED, f"data_base64 of the event is no base64: {error}") from error
     raise DecodeError(Reason.NO_READINGS, "the event has no data; expected readings in `data`")
@@ -64,10 +64,6 @@ def _around(said: Mapping[str, Any], context: Context) -> Context:
     return replace(
         context, asset=asset if context.asset is ABSENT else context.asset, time=said.get("time", context.time)
     )
-
-
-def _content(data: bytes) -> Any:
-    return data if looks_like_lines(data) else parse_tree(data)
 
 
 def _check_version(version: Any) -> None:

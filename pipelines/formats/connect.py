@@ -18,6 +18,7 @@ from typing import Any, Final
 from anomaly.errors import DecodeError
 from pipelines.formats.cells import judged, number
 from pipelines.formats.context import Context
+from pipelines.formats.line_protocol import tree_or_lines
 from pipelines.formats.naming import tag_names
 from pipelines.formats.native import QUALITY, TIME
 from pipelines.formats.rows import Row
@@ -46,7 +47,7 @@ def unwrapped(tree: dict[str, Any], context: Context) -> tuple[Any, Context]:
         if inside is None:
             raise _gone("its payload is null")
         if isinstance(inside, str):
-            inside = parse_tree(_bytes(inside, tree.get("schema")))
+            inside = tree_or_lines(_bytes(inside, tree.get("schema")))
     elif tree.get("op") in _DELETE or tree["after"] is None:
         raise _gone(f"Debezium says op {tree.get('op')!r}, and no row is after it")
     else:

@@ -18,7 +18,7 @@ from anomaly.errors import DecodeError
 from pipelines.formats import metrics
 from pipelines.formats.context import Context
 from pipelines.formats.rows import Row
-from pipelines.formats.trees import ABSENT, text_of
+from pipelines.formats.trees import ABSENT, parse_tree, text_of
 from pipelines.reasons import Reason
 
 EXPECTED: Final = "measurement,label=word field=1.5,other=2i 1795222923250000000"
@@ -43,6 +43,11 @@ def looks_like_lines(value: bytes) -> bool:
     """Whether this can be line protocol: text that begins like no JSON and has a field."""
     start = value[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     return start not in b'{["' and b"=" in value and b" " in value
+
+
+def tree_or_lines(value: bytes) -> Any:
+    """What an envelope held as text or bytes: line protocol as it is, else its JSON tree. Raises DecodeError."""
+    return value if looks_like_lines(value) else parse_tree(value)
 
 
 def rows(value: bytes, context: Context) -> Iterator[Row]:

@@ -36,8 +36,11 @@ def read(value: bytes, key: bytes | None, headers: Headers, wanted: Format) -> l
             context, inside = cloudevents.from_headers(table, context), Format.AUTO
         elif said is not None:
             inside = said
-    if inside is Format.INFLUX or (inside is Format.AUTO and line_protocol.looks_like_lines(value)):
+    lines = line_protocol.looks_like_lines(value)
+    if inside is Format.INFLUX or (inside is Format.AUTO and lines):
         return joined(line_protocol.rows(value, context))
+    if lines:
+        raise unknown(value, inside)
     return _blocks(parse_tree(value), context, inside)
 
 

@@ -79,6 +79,8 @@ def unknown(tree: Any, wanted: Format = Format.AUTO) -> DecodeError:
     if isinstance(tree, dict):
         names = ", ".join(ascii(name)[:40] for name in list(tree)[:8])
         came = f"an object with the names {names}" if names else "an empty object"
+    elif isinstance(tree, bytes):
+        came = f"text such as {tree[:40]!r}"
     else:
         came = f"a {type(tree).__name__}" if tree is not None else "null"
     if wanted is Format.AUTO:
