@@ -21,13 +21,19 @@ _WITH_OWNED: Final = 1
 
 
 class TogetherAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # the library has no types
-    """One per consumer. `owned` is what this member truly holds: a member that lost all must not claim it."""
+    """One per consumer. `owned` is what this member truly holds: a member that lost all must not claim it.
+
+    `lives`: how often this member was given a share. A static member that comes back to life is given the share of its
+    last life, unseen by the leader; had it died in the middle of a move, the moving partition would be nobody's for
+    ever. So it must join a second time, and because its metadata then differ, the broker lets the group share anew.
+    """
 
     name = "plantwatch-cooperative"
     version = _WITH_OWNED
 
     def __init__(self) -> None:
         self.owned: frozenset[Place] = frozenset()
+        self.lives = 0
 
     def supported_protocols(self) -> list[Any]:
         """Cooperative only."""
@@ -41,7 +47,10 @@ class TogetherAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # the 
         part = ConsumerProtocolSubscription.TopicPartition
         owned = [part(topic=topic, partitions=numbers) for topic, numbers in by_topic.items()]
         return ConsumerProtocolSubscription(
-            version=self.version, topics=sorted(topics), user_data=b"", owned_partitions=owned
+            version=self.version,
+            topics=sorted(topics),
+            user_data=b"settled" if self.lives else b"",
+            owned_partitions=owned,
         )
 
     def assign(self, cluster: Any, members: Sequence[Any]) -> dict[str, Any]:
@@ -65,6 +74,7 @@ class TogetherAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # the 
 
     def on_assignment(self, assignment: Any, generation: int) -> None:
         """Note down the new share of this member."""
+        self.lives += 1
         self.owned = frozenset((part.topic, part.partition) for part in assignment.partitions())
 
 

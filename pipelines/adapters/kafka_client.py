@@ -93,7 +93,10 @@ def make_producer(config: KafkaConfig, delivery_s: float, largest: int, compress
 
 
 def make_admin(config: KafkaConfig) -> Any:
-    """For topics and committed offsets."""
+    """For topics and committed offsets. It is every log's first client: we look at the broker before it does, since a
+    wrong password, a wrong certificate and an absent broker are the same long silence to kafka-python.
+    """
+    probe(config)
     return _made(config, KafkaAdminClient, request_timeout_ms=int(REQUEST_S * 1000))
 
 
@@ -102,7 +105,7 @@ def _reading() -> dict[str, Any]:
         "enable_auto_commit": False,
         "allow_auto_create_topics": False,
         "fetch_max_bytes": FETCH_BYTES,
-        "max_partition_fetch_bytes": 2**20,
+        "max_partition_fetch_bytes": 256 * 2**10,  # a larger record comes alone; no partition fills the queue by itself
         "fetch_max_wait_ms": 250,
         "request_timeout_ms": int(REQUEST_S * 1000),
         # A fetch that was dropped for a pause is not offered again in an incremental session: partitions stall.
@@ -112,9 +115,7 @@ def _reading() -> dict[str, Any]:
 
 
 def _made(config: KafkaConfig, kind: Callable[..., Any], **settings: Any) -> Any:
-    """Raises ConfigurationError or Unreachable, told apart by our own look at the broker: to kafka-python a wrong
-    password, a wrong certificate and an absent broker are the same silence.
-    """
+    """Raises ConfigurationError or Unreachable, told apart by our own look at the broker."""
     try:
         return kind(**connection(config), **settings)
     except PlantwatchError:

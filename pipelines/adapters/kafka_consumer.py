@@ -64,10 +64,10 @@ class KafkaConsumer:
         self._paused = False
         self._broken = ""
         self._asked = 0.0
-        assignor = TogetherAssignor()
-        self._client = make_member(log.config, log.config.group(group), assignor, log.session_s, log.silence_s)
+        self._assignor = TogetherAssignor()
+        self._client = make_member(log.config, log.config.group(group), self._assignor, log.session_s, log.silence_s)
         self._watch = Watch(self._client, log.stall_s, self._where)
-        self._assignment = Assignment(self._client, assignor, self._ours)
+        self._assignment = Assignment(self._client, self._assignor, self._ours)
         with door("joining", self._where, self._give_up):
             self._client.subscribe(topics=sorted(self._names), listener=self._assignment)
             self._watch.meet(
@@ -98,7 +98,7 @@ class KafkaConsumer:
         if full and time.monotonic() - self._asked < _KEEP_S:
             return
         self._halt(self._paused or full)
-        keep_joining(self._client)
+        keep_joining(self._client, self._assignor)
         wait = 0 if full else min(_SLICE_MS, int(left_s * 1000))
         brought = self._client.poll(timeout_ms=wait, max_records=_ALL)
         self._asked = time.monotonic()
@@ -112,8 +112,8 @@ class KafkaConsumer:
 
     def _halt(self, still: bool) -> None:
         """Pause or resume the whole assignment; what is not sought yet stays paused."""
-        resting = {self._theirs(partition) for partition in self._unsought}
-        held = self._client.assignment() - (self._assignment.fresh() | resting)
+        now = self._assignment.epochs
+        held = [self._theirs(p) for p, gift in self._mine.items() if now.get(p) == gift and p not in self._unsought]
         (self._client.pause if still else self._client.resume)(*held)
 
     def _changes(self) -> Batch | None:
@@ -213,7 +213,7 @@ class KafkaConsumer:
     def _settle(self) -> None:
         """Take part in the rebalance without reading on: what we keep through it may then be committed."""
         self._client.pause(*self._client.assignment())
-        keep_joining(self._client)
+        keep_joining(self._client, self._assignor)
         self._client.poll(timeout_ms=_SLICE_MS, max_records=1)
 
     # ---------------------------------------------------------------- the end

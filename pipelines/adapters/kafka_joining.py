@@ -12,6 +12,8 @@ from typing import Any
 
 from kafka.structs import MemberState
 
+from pipelines.adapters.kafka_assignor import TogetherAssignor
+
 
 class _Unread:
     """A join whose outcome the client has not taken in: to the client it must not look done."""
@@ -25,13 +27,17 @@ class _Unread:
         return getattr(self._task, name)
 
 
-def keep_joining(client: Any) -> None:
-    """To be called before each poll: a join that is under way, or just ended, is taken in by that poll."""
+def keep_joining(client: Any, assignor: TogetherAssignor) -> None:
+    """To be called before each poll: a join that is under way, or just ended, is taken in by that poll.
+
+    A static member joins twice (see `TogetherAssignor`).
+    """
     coordinator = client._coordinator
     task = getattr(coordinator, "_join_task", None)
     if task is not None and not isinstance(task, _Unread):
         coordinator._join_task = _Unread(task)
-    if joining(client):
+    static = client.config["group_instance_id"] is not None
+    if joining(client) or (static and assignor.lives == 1):
         coordinator.request_rejoin()
 
 

@@ -23,12 +23,6 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
         self._assignor = assignor
         self._ours = ours
         self._gifts = 0
-        self._fresh: set[Any] = set()
-
-    def fresh(self) -> frozenset[Any]:
-        """Partitions that came since this was last asked; the client's names."""
-        fresh, self._fresh = frozenset(self._fresh), set()
-        return fresh
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         """Pause and note down."""
@@ -38,7 +32,6 @@ class Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
             self._client.pause(tp)
             self._client.seek(tp, 0)
             now[self._ours(tp)] = self._gifts
-        self._fresh |= set(assigned)
         self.epochs = now
 
     async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:

@@ -154,6 +154,12 @@ def _slices(sizes: Sequence[int], most: int) -> list[tuple[int, int]]:
 
 
 def _close(producer: Any) -> None:
-    with suppress(Exception):  # it is given up; what was acknowledged is stored
-        if producer is not None:
+    """Give up at once what is not acknowledged: nothing may still arrive after the error was told.
+
+    `close` alone would go on sending in the background when its time runs out.
+    """
+    if producer is not None:
+        with suppress(Exception):
+            producer._sender.force_close()
+        with suppress(Exception):
             producer.close(timeout=_CLOSE_S)
