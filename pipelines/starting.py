@@ -16,6 +16,7 @@ from pipelines.condition import Condition
 from pipelines.patience import wait_s
 from pipelines.ports import Log
 from pipelines.settings import Settings
+from pipelines.wiring_servers import kafka_config
 
 START_PATIENCE_S: Final = 60.0
 """Servers may take so long to come up, seconds."""
@@ -53,9 +54,9 @@ class Starter:
             except (StorageError, Unreachable, NotThereYet) as error:
                 left = self._deadline - time.monotonic()
                 self._condition.waiting = f"waiting for the {what}: {error}"
+                _log.warning("waiting", what=what, reason=str(error), left_s=max(0, round(left)))
                 if left <= 0:
                     raise
-                _log.warning("waiting", what=what, reason=str(error), left_s=round(left))
                 self._stop.wait(min(max(1.0, wait_s(failures)), left))
                 failures += 1
         raise Stopped
@@ -63,6 +64,10 @@ class Starter:
 
 def open_log(settings: Settings, needed: Sequence[str]) -> Log:
     """The log, with the topics of a service looked at. Raises ConfigurationError, Unreachable, StorageError."""
+    if settings.log == "kafka":
+        from pipelines.adapters.kafka_probe import probe  # noqa: PLC0415  # not needed without Kafka
+
+        probe(kafka_config(settings))  # says at once what a client would say after ten seconds, and better
     log = wiring.open_log(settings)
     try:
         counts = {topic: len(log.ends(topic)) for topic in needed}
