@@ -240,12 +240,15 @@ class AlertWorker:
         self._shown = now
         states = [state for home in self._homes.values() for state in home.states.values() if state.held]
         self._watch.tell(states, now)
+        alerts = lasting(states)
+        if not alerts:
+            return
         for name, notifier in self._notifiers.items():
             if isinstance(notifier, Reminded) and now >= max(
                 self._remind_at.get(name, now), self._quiet_until.get(name, now)
             ):
                 self._remind_at[name] = now + notifier.remind_s
-                self._attempt(name, functools.partial(notifier.remind, lasting(states)))
+                self._attempt(name, functools.partial(notifier.remind, alerts))
 
     def _attempt(self, name: str, deliver: Callable[[], None]) -> bool:
         """Whether one delivery was confirmed; a receiver that failed is left alone for a while."""

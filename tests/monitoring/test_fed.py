@@ -263,6 +263,14 @@ def test_what_lasts_is_told_again_every_minute_to_a_receiver_that_forgets(bench:
     assert [set(told) for told in bench.receiver.reminded] == [set(first)]
 
 
+def test_where_nothing_lasts_nothing_is_sent_and_nothing_counts_as_delivered(bench: Bench) -> None:
+    before = value("notifications_total", channel="desk", result="delivered") or 0.0
+    bench.send(20)
+    bench.turn()
+    assert bench.receiver.reminded == []
+    assert (value("notifications_total", channel="desk", result="delivered") or 0.0) == before
+
+
 def test_a_new_process_reminds_at_once_of_what_an_earlier_one_told(bench: Bench) -> None:
     lasting(bench)
     receiver = Forgetful("desk")
