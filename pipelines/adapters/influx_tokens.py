@@ -49,7 +49,7 @@ class Rights:
 SERVICES: Final[Mapping[str, Rights]] = {
     "record": Rights(read=(SAMPLES,), write=(SAMPLES, SCORES, EVENTS, HEARTBEATS)),
     "dashboard": Rights(read=BUCKETS),
-    "train": Rights(read=(SAMPLES, SCORES, EVENTS), write=(HEARTBEATS,)),
+    "train": Rights(read=(SAMPLES, SCORES, EVENTS, HEARTBEATS), write=(HEARTBEATS,)),
     "score": Rights(write=(HEARTBEATS,)),
     "alert": Rights(write=(HEARTBEATS,)),
 }
