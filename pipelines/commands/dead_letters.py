@@ -89,7 +89,7 @@ def replay(
 def _log(settings: Settings) -> Iterator[Log]:
     """The log that is there; none is made. Raises ConfigurationError."""
     path = settings.data_dir / wiring.LOG_FILE
-    if not path.is_file():
+    if settings.log == "embedded" and not path.is_file():
         raise ConfigurationError(f"nothing is stored in {settings.data_dir}: expected {path}; name it with --data-dir")
     log = wiring.open_log(settings)
     try:

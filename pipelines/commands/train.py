@@ -112,10 +112,14 @@ def _store(settings: Settings, since: str | None, until: str | None) -> tuple[Pl
     span = historian.span()
     if span is None:
         raise ConfigurationError(
-            f"nothing is stored in {settings.data_dir}; expected readings; run the services first, or give --data DIR"
+            f"nothing is stored in {_where(settings)}; expected readings; run the services first, or give --data DIR"
         )
     first, last = _span(since, until, span)
     return plant, lambda group, assets: training_set_from_historian(historian, plant, group, assets, first, last)
+
+
+def _where(settings: Settings) -> str:
+    return str(settings.influx_url) if settings.historian == "influxdb" else str(settings.data_dir)
 
 
 def _files(
