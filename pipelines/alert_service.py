@@ -22,6 +22,7 @@ from pipelines.alert_state import TOPIC, AlertPolicy, AssetAlerts, decode_state,
 from pipelines.alert_watch import AlertWatch, lasting
 from pipelines.alerting import apply_command, apply_quiet, apply_scores, open_alerts, sentence
 from pipelines.codec import Command
+from pipelines.metrics import births
 from pipelines.ports import AlertEvent, Log, NewRecord, Notifier, Partition, Record, Reminded
 from pipelines.service import Metadata
 
@@ -101,6 +102,7 @@ class AlertWorker:
         self._quiet_until: dict[str, float] = {}
         self._remind_at: dict[str, float] = {}
         self._watch = AlertWatch()
+        births.of_alert(self._notifiers)
         self._shown = timer() - SHOWN_S
         self.reset()
 

@@ -20,6 +20,7 @@ from anomaly.errors import DecodeError
 from anomaly.judging import judge
 from pipelines import codec, metrics, topics
 from pipelines.decoding import decode
+from pipelines.metrics import births
 from pipelines.notices import clock_notice, silence_notice
 from pipelines.partition_state import IDLE_LIMIT, PartitionState, origin_headers, recover
 from pipelines.ports import Log, NewRecord, Partition, Record
@@ -73,6 +74,7 @@ class ScoreWorker:
         self._groups: dict[str, tuple[Asset, ...]] = dict(plant.groups())
         self._versions = Versions(models, self._groups, LONGEST_WINDOW)
         self._watch = ScoreWatch()
+        births.of_score()
         self.reset()
 
     def reset(self) -> None:

@@ -20,6 +20,7 @@ from pipelines.codec import Command, CommandKind
 from pipelines.fit_client import FitClient
 from pipelines.fit_process import Job, Word
 from pipelines.ladder import LadderPolicy, next_step
+from pipelines.metrics import births
 from pipelines.ports import Clock, HistorianReader, Log, Partition, Record
 from pipelines.service import Metadata
 from pipelines.spans import point
@@ -75,6 +76,7 @@ class TrainWorker:
         self._at_work: int | None = None
         self._done: int | None = None
         self._shown = time.monotonic() - SHOWN_S
+        births.of_train()
         self.reset()
 
     def reset(self) -> None:

@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 @functools.cache
 def counter(metric: Counter, *labels: str) -> Counter:
-    """The child of those labels."""
+    """The child of those labels, at 0 if it is new."""
     return metric.labels(*labels) if labels else metric
 
 

@@ -152,6 +152,13 @@ def test_every_metric_is_fed(bench: Bench) -> None:
     assert FAMILIES.keys() - fed <= ELSEWHERE.keys() | gauges_at_0
 
 
+def test_counters_that_rules_watch_are_there_before_anything_happens(bench: Bench) -> None:
+    assert value("dead_letters_total", reason="unknown_asset") is not None
+    assert value("dead_letters_total", reason="future_dated") is not None
+    assert value("notifications_total", channel="desk", result="failed") is not None
+    assert value("alerts_raised_total", priority="high") is not None
+
+
 def test_lag_and_commits_of_each_partition_are_shown_and_taken_away_at_the_end(bench: Bench) -> None:
     where = {"service": "score", "topic": topics.READINGS, "partition": "0"}
     bench.send(20)
