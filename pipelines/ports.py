@@ -1,6 +1,6 @@
 """The doors of the services. Each docstring is the contract that every adapter is tested against.
 
-Adapters: in-memory twins (`adapters/memory.py`), SQLite (embedded), later Kafka and InfluxDB. Foreign errors are
+Adapters: in-memory twins (`adapters/memory.py`), SQLite (embedded), Kafka and InfluxDB. Foreign errors are
 translated at the adapter's door into `anomaly.errors`; nothing else may come out.
 """
 
