@@ -73,12 +73,12 @@ def _thin(readings: Readings, points: int) -> Readings:
     buckets = max(1, points // 2)
     width = int(times[-1] - times[0]) + 1 if buckets == 1 else -(-int(times[-1] - times[0]) // (buckets - 1)) or 1
     number = (times - times[0]) // width if buckets == 1 else times // width
-    keep = _extremes(readings.values[:, 0], number)
+    keep = extremes(readings.values[:, 0], number)
     return Readings(readings.asset, readings.tags, times[keep], readings.values[keep], readings.quality[keep])
 
 
-def _extremes(values: Float[np.ndarray, " row"], bucket: Int64[np.ndarray, " row"]) -> Bool[np.ndarray, " row"]:
-    """Rows to keep: first lowest and first highest of each run of equal buckets."""
+def extremes(values: Float[np.ndarray, " row"], bucket: Int64[np.ndarray, " row"]) -> Bool[np.ndarray, " row"]:
+    """Rows to keep: first lowest and first highest of each run of equal buckets; where no value is known, the first."""
     starts = np.flatnonzero(np.r_[True, bucket[1:] != bucket[:-1]])
     run = np.cumsum(np.r_[True, bucket[1:] != bucket[:-1]]) - 1
     keep = np.zeros(len(values), dtype=bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from pipelines.adapters.influx_lines import BAD, SAMPLE, UNCERTAIN, VALUE
+from pipelines.adapters.influx_lines import SAMPLE, VALUE
 from pipelines.adapters.influx_names import flux as literal
 from pipelines.adapters.influx_names import stored
 from pipelines.adapters.influx_result_lines import CHAMPION
@@ -19,16 +19,6 @@ def fit(since: int, until: int) -> tuple[int, int] | None:
     """The span within what InfluxDB knows; None if nothing can be in it (Flux calls an empty span an error)."""
     low, high = max(since, EARLIEST), min(until, LATEST)
     return (low, high) if low < high else None
-
-
-def number(value: float) -> str:
-    """A float literal of Flux, which knows no exponent.
-
-    >>> number(0.8), number(-1e20)
-    ('0.8', '-100000000000000000000.0')
-    """
-    whole = int(value)
-    return f"{whole}.0" if whole == value else repr(value)
 
 
 def source(bucket: str, since: int, until: int, measurement: str, *conditions: str) -> str:
@@ -56,9 +46,6 @@ def samples(bucket: str, asset: str, span: tuple[int, int], tags: Iterable[str] 
     return source(bucket, *span, SAMPLE, is_asset(asset), *fields)
 
 
-IS_KNOWN: Final = f"r._value > {number(UNCERTAIN)}"
-IS_BAD: Final = f"r._value == {number(BAD)}"
-IS_UNCERTAIN: Final = f"r._value == {number(UNCERTAIN)}"
 CHAMPIONS: Final = f"r.role == {literal(CHAMPION)}"
 
 

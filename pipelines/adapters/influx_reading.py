@@ -16,7 +16,7 @@ from pipelines.adapters.influx_client import InfluxClient, Table
 from pipelines.adapters.influx_config import EVENTS, HEARTBEATS, SAMPLES, SCORES, InfluxConfig
 from pipelines.adapters.influx_lines import SAMPLE
 from pipelines.adapters.influx_names import original
-from pipelines.adapters.influx_result_lines import HEARTBEAT, LARGEST, SCORE, read_heartbeat, read_scores
+from pipelines.adapters.influx_result_lines import HEARTBEAT, LARGEST, SCORE, UNKNOWN, read_heartbeat, read_scores
 from pipelines.adapters.influx_tables import nanoseconds, reading_rows, tag_names
 from pipelines.ports import AlertEvent, Heartbeat, ScoreSummary
 
@@ -39,11 +39,7 @@ class InfluxReader:
         """See `HistorianReader.span`."""
         conditions = [] if asset is None else [flux.is_asset(asset)]
         rows = flux.source(self._config.bucket(SAMPLES), flux.EARLIEST, flux.LATEST, SAMPLE, *conditions)
-        ends = (
-            f'{rows} |> {end}() |> keep(columns: ["_time"]) |> group() |> {pick}(column: "_time")'
-            f' |> yield(name: "{end}")'
-            for end, pick in (("first", "min"), ("last", "max"))
-        )
+        ends = (flux.named(f"{rows} |> group() |> {end}()", end, "_time") for end in ("first", "last"))
         tables = self.client.query("\n".join(ends), "say which readings it has")
         found = {table.result: row["_time"] for table in tables for row in table.rows()}
         if not found:
@@ -97,17 +93,15 @@ class InfluxReader:
         span = flux.fit(since, until)
         if span is None:
             return {}
-        known = flux.source(
-            self._config.bucket(SCORES), *span, SCORE, flux.CHAMPIONS, 'r._field == "score"', "r._value >= 0.0"
-        )
-        script = flux.named(f"{known} |> window(every: {bucket}ns) |> max()", "heat", "_time", "_value", "asset")
-        rows = _rows(self.client.query(script, "read the highest scores"))
+        rows = flux.source(self._config.bucket(SCORES), *span, SCORE, flux.CHAMPIONS, 'r._field == "score"')
+        script = flux.named(f"{rows} |> window(every: {bucket}ns) |> max()", "heat", "_time", "_value", "asset")
+        highest = _rows(self.client.query(script, "read the highest scores"))
         cells: dict[str, dict[int, float]] = {}
-        for row, time in zip(rows, nanoseconds([row["_time"] for row in rows]).tolist(), strict=True):
+        for row, time in zip(highest, nanoseconds([row["_time"] for row in highest]).tolist(), strict=True):
             score = float(row["_value"])
-            cells.setdefault(original(row["asset"]), {})[time // bucket * bucket] = (
-                float("inf") if score == LARGEST else score
-            )
+            if score > UNKNOWN:  # a test of values would keep InfluxDB from answering out of its index
+                known = float("inf") if score == LARGEST else score
+                cells.setdefault(original(row["asset"]), {})[time // bucket * bucket] = known
         return {asset: dict(sorted(found.items())) for asset, found in sorted(cells.items())}
 
     def alerts(self, open_only: bool = False, since: int = 0, limit: int = 1000) -> Sequence[Alert]:

@@ -38,11 +38,11 @@ def reading_rows(asset: str, tags: tuple[str, ...], tables: Iterable[Table]) -> 
     """Rows of `_time`, `_value` and `_field` as one block with these tags, in time order; other fields are passed
     over. Of a doubtful value that was overwritten by a good one nothing is seen: the value field decides.
     """
-    cells = [found for table in tables if (found := _cells(table, tags)) is not None]
-    if not cells:
+    parts = [found for table in tables if (found := cells(table, tags)) is not None]
+    if not parts:
         return empty(asset, tags, np.zeros(0, dtype=np.int64))
-    times, rows = np.unique(np.concatenate([time for time, _, _, _ in cells]), return_inverse=True)
-    values, columns, doubtful = (np.concatenate([cell[i] for cell in cells]) for i in (1, 2, 3))
+    times, rows = np.unique(np.concatenate([time for time, _, _, _ in parts]), return_inverse=True)
+    values, columns, doubtful = (np.concatenate([part[i] for part in parts]) for i in (1, 2, 3))
     known = np.full((len(times), len(tags)), np.nan)
     spare = np.full(known.shape, np.nan)
     came = np.zeros(known.shape, dtype=bool)
@@ -70,7 +70,7 @@ def _block(
     return Readings(asset, tags, times[rows], values[rows], quality[rows])
 
 
-def _cells(
+def cells(
     table: Table, tags: tuple[str, ...]
 ) -> (
     tuple[Int64[np.ndarray, " row"], Float[np.ndarray, " row"], Int64[np.ndarray, " row"], Bool[np.ndarray, " row"]]

@@ -177,6 +177,27 @@ def test_a_thinned_chart_keeps_extremes_and_shows_where_all_was_bad(historian: I
     assert (Quality.BAD in drawn.quality) == (points >= 50)
 
 
+@pytest.mark.parametrize("points", [2, 9, 100])
+def test_a_thinned_chart_of_mixed_qualities_shows_rows_as_they_are(historian: InfluxHistorian, points: int) -> None:
+    chance = np.random.default_rng(points)
+    quality = chance.choice([0, 1, 2], size=(1500, 2), p=[0.9, 0.05, 0.05]).astype(np.uint8)
+    quality[:700, 0] = 0
+    values = np.where(quality == 2, NAN, chance.normal(size=(1500, 2)))
+    historian.write([Readings("p", ("a", "b"), np.arange(1500) * 11 - 4000, values, quality)])
+    stored = historian.readings("p", -(2**62), 2**62)
+    charts = historian.chart("p", ["a", "b"], -(2**62), 2**62, points=points)
+    for column, tag in enumerate(("a", "b")):
+        drawn = charts[tag]
+        at = np.searchsorted(stored.times, drawn.times)
+        np.testing.assert_array_equal(stored.times[at], drawn.times)
+        np.testing.assert_array_equal(stored.values[at, column], drawn.values[:, 0])
+        np.testing.assert_array_equal(stored.quality[at, column], drawn.quality[:, 0])
+        assert np.nanmin(drawn.values) == np.nanmin(values[:, column])
+        assert np.nanmax(drawn.values) == np.nanmax(values[:, column])
+        assert len(drawn) <= points
+        assert (np.diff(drawn.times) > 0).all()
+
+
 def test_of_two_rows_of_one_moment_in_one_write_the_later_counts(historian: InfluxHistorian) -> None:
     historian.write(scores=[judged([10, 10], [0.1, 0.2]), judged([10], [0.3])])
     (block,) = historian.scores("s1/p", *EVER)
