@@ -13,8 +13,8 @@ which may rise: then the alert of the lower severity is ended in the same messag
     cause       process | instrument:TAG | …   severity   info | warning | critical
     source      plantwatch
 
-Annotations: `summary`, `description`, `alert_id`, `onset` (ISO-8601 UTC), `peak` (alert lines), `tags`, `version`,
-`state`, `acknowledged_by`.
+Annotations: `summary`, `description`, `alert_id`, `onset` (ISO-8601 UTC), `peak` (of a machine, in alert lines), `tags`,
+`version`, `state`, `acknowledged_by`.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def told(alert: Alert, text: str = "") -> dict[str, str]:
         "description": alert.message or text,
         "alert_id": alert.id,
         "onset": iso(anomaly.onset),
-        "peak": f"{anomaly.peak:.3g}",
+        "peak": f"{anomaly.peak:.3g}" if anomaly.kind is Kind.PROCESS else "",
         "tags": ", ".join(anomaly.tags),
         "version": anomaly.version,
         "state": str(alert.state),
