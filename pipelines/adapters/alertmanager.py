@@ -13,7 +13,7 @@ which may rise: then the alert of the lower severity is ended in the same messag
     cause       process | instrument:TAG | …   severity   info | warning | critical
     source      plantwatch
 
-Annotations: `summary`, `description`, `alert_id`, `onset` (ISO-8601 UTC), `peak` (of a machine, in alert lines), `tags`,
+Annotations: `summary`, `description`, `alert_id`, `onset` (ISO-8601 UTC), `peak` (of a machine, alert lines), `tags`,
 `version`, `state`, `acknowledged_by`.
 """
 

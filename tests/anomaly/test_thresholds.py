@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from anomaly.domain import SECOND
 from anomaly.errors import ModelRefused, TooFewRowsError
-from anomaly.thresholds import Threshold
+from anomaly.thresholds import Threshold, highest
 from anomaly.thresholds.budget import (
     DEVIATIONS,
     LEAST_LINE,
@@ -174,3 +174,26 @@ def test_a_line_nothing_can_be_divided_by_is_refused(bad: float) -> None:
 def test_what_is_no_threshold_is_refused(plain: dict[str, object]) -> None:
     with pytest.raises(ModelRefused, match="Train again"):
         Threshold.from_dict(plain)
+
+
+def test_a_threshold_knows_what_is_typical_of_the_rows_it_was_found_from() -> None:
+    chance = np.random.default_rng(3)
+    raws = {"a": chance.lognormal(0.0, 0.2, 900), "b": chance.lognormal(1.0, 0.2, 900)}
+    found = fit_threshold(raws, 1.0, 10 * SECOND)
+    scores = np.concatenate([raw / found.line(asset) for asset, raw in raws.items()])
+    assert found.typical == pytest.approx(float(np.median(scores)))
+    assert 0.1 < (found.typical or 0.0) < 0.9
+    assert Threshold.from_dict(json.loads(json.dumps(found.to_dict()))).typical == found.typical
+
+
+@pytest.mark.parametrize("told", [{}, {"typical": None}, {"typical": 0.0}, {"typical": "0.3"}, {"typical": -1}])
+def test_a_threshold_without_a_typical_score_is_one_all_the_same(told: dict[str, object]) -> None:
+    plain = Threshold({"a": 2.0}, 3.0, "budget", 0.4).to_dict()
+    del plain["typical"]
+    assert Threshold.from_dict(plain | told).typical is None
+
+
+def test_of_several_thresholds_the_middle_one_says_what_is_typical() -> None:
+    assert highest([Threshold({}, 1.0, "x", 0.2), Threshold({}, 2.0, "x"), Threshold({}, 3.0, "x", 0.4)]).typical == (
+        pytest.approx(0.3)
+    )
