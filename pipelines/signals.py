@@ -24,28 +24,29 @@ _log = structlog.get_logger(__name__)
 def until_asked(stop: Callable[[], None], drain_s: float = DRAIN_S) -> Iterator[None]:
     """While inside, SIGTERM and Ctrl-C call `stop`, once; SIGTERM again changes nothing, Ctrl-C again ends at once.
 
-    From then on the process ends within `drain_s`, whatever hangs: what was not committed is done again by the next.
+    From then on the inside ends within `drain_s`, or the process does, whatever hangs: what was not committed is done
+    again by the next.
     """
-    asked = False
+    asked: list[threading.Timer] = []
 
     def heard(number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not asked:
-            asked = True
-            _end_within(drain_s)
+            asked.append(_end_within(drain_s))
             stop()
 
     before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        for timer in asked:
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _end_within(drain_s: float) -> None:
+def _end_within(drain_s: float) -> threading.Timer:
     def late() -> None:
         _log.error("stop_forced", after_s=drain_s, reason="a store did not answer; nothing was committed too early")
         os._exit(StorageError.exit_code)
@@ -53,3 +54,4 @@ def _end_within(drain_s: float) -> None:
     timer = threading.Timer(drain_s, late)
     timer.daemon = True
     timer.start()
+    return timer
