@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "serve": _Command("pipelines.commands.serve", "app", "One service a process, over Kafka and InfluxDB."),
     "topics": _Command("pipelines.commands.topics", "app", "Make the topics on Kafka, look at them, who may use them."),
     "dashboard": _Command("pipelines.commands.dashboard", "dashboard", "Show the pages over what is stored."),
+    "discover": _Command("pipelines.commands.discover", "discover", "Write the plant file from what the plant sends."),
     "check": _Command("pipelines.commands.check", "check", "Is everything there that a start needs?"),
     "alerts": _Command("pipelines.commands.alerts", "app", "What is wrong now, and what people do about it."),
     "train": _Command("pipelines.commands.train", "train", "Learn a new version and make it the challenger."),
@@ -42,6 +43,7 @@ COMMANDS: Final = {
     "setup-access": _Command(
         "pipelines.commands.setup_access", "setup_access", "Give each service a Kafka user of its own, with its rights."
     ),
+    "bench": _Command("pipelines.commands.bench", "app", "What a row costs on its way, beside a plain loop."),
     "simulate": _Command("pipelines.commands.simulate", "simulate", "Write a simulated plant's readings and truth."),
 }
 

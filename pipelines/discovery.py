@@ -23,12 +23,32 @@ _ALIKE: Final = 0.2
 """Ticks that differ by no more than this share are one tick with jitter."""
 
 
+_NICE: Final = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 25, 30, 40, 50, 60)
+"""Cycles that people set, in units of a power of ten of nanoseconds, or in minutes."""
+_JITTER: Final = 0.02
+"""A tick that is off a cycle people set by no more than this share is that cycle."""
+_FEW: Final = 8
+"""A tag of so few values may be a state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What values of one tag were seen. `few`: all of them, if they are few."""
+
+    count: int
+    low: float
+    high: float
+    few: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Discovered:
     """The plant, and what a person should know of how it was found."""
 
     plant: Plant
     notes: tuple[str, ...]
+    seen: Mapping[str, Mapping[str, Span]] = field(default_factory=dict)
+    """By asset and tag, those left out too."""
 
 
 @dataclass(slots=True)
@@ -41,11 +61,18 @@ class _Seen:
     last: int | None = None
     steps: list[Int64[np.ndarray, " step"]] = field(default_factory=list)
     kept: int = 0
+    few: set[float] | None = field(default_factory=set)
+
+    def span(self) -> Span:
+        return Span(self.count, self.low, self.high, tuple(sorted(self.few or ())))
 
     def add(self, times: Int64[np.ndarray, " row"], values: np.ndarray) -> None:
         self.count += len(values)
         if len(values):
             self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+            if self.few is not None:
+                self.few.update(np.unique(values).tolist())
+                self.few = self.few if len(self.few) <= _FEW else None
         if len(times) and self.kept < _STEPS:
             before = times[:1] if self.last is None else np.array([self.last])
             steps = np.diff(np.concatenate([before, times]))
@@ -84,7 +111,8 @@ def discover_plant(
         )
     ticks = _ticks({path: seen[path] for path in alive}, tick, notes)
     assets = [a for path, tags in seen.items() if (a := _asset(path, tags, units or {}, ticks.get(path, 1), notes))]
-    return Discovered(Plant(name, _grouped(assets), timezone), tuple(notes))
+    spans = {path: {tag: one.span() for tag, one in tags.items()} for path, tags in seen.items()}
+    return Discovered(Plant(name, _grouped(assets), timezone), tuple(notes), spans)
 
 
 def _look(tags: dict[str, _Seen], block: Readings) -> None:
@@ -108,9 +136,23 @@ def _asset(path: str, tags: Mapping[str, _Seen], units: Mapping[str, str], tick:
 
 
 def _tick(tags: Mapping[str, _Seen]) -> int | None:
-    """Median step of the asset's tags, ns, to three digits; None where no tag has two times."""
+    """Median step of the asset's tags, ns; None where no tag has two times."""
     ticks = [step for seen in tags.values() if (step := seen.tick()) is not None]
-    return max(round(float(f"{float(np.median(ticks)):.3g}")), 1) if ticks else None
+    return _usual(float(np.median(ticks))) if ticks else None
+
+
+def _usual(step: float) -> int:
+    """The cycle that people set nearest to a median step (ns), if it is near; else the step, to three digits.
+
+    >>> [_usual(step) for step in (1.0087e9, 1.13e9, 59.4e9, 899e9, 0.0)]
+    [1000000000, 1130000000, 60000000000, 900000000000, 1]
+    """
+    if step < 1:
+        return 1
+    ten = 10 ** int(np.log10(step))
+    cycles = [nice * unit for unit in (ten / 10, ten, 60e9) for nice in _NICE]
+    nearest = min(cycles, key=lambda cycle: abs(cycle - step))
+    return round(nearest) if abs(nearest - step) <= _JITTER * step else round(float(f"{step:.3g}"))
 
 
 def _ticks(seen: Mapping[str, Mapping[str, _Seen]], given: int | None, notes: list[str]) -> dict[str, int]:

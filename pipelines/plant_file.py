@@ -153,14 +153,14 @@ def _where(kind: str, i: int, table: Any, key: str) -> str:
     return f"{kind} #{i + 1}" + (f" ({name})" if isinstance(name, str) and name else "")
 
 
-def write_plant(plant: Plant, path: Path) -> None:
+def write_plant(plant: Plant, path: Path, remarks: Mapping[tuple[str, str], str] | None = None) -> None:
     """Write the file so that `load_plant` gives back an equal plant; whole or not at all. Raises StorageError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
         try:
             with temporary.open("x", encoding="utf-8") as file:
-                file.write(to_toml(plant))
+                file.write(to_toml(plant, remarks))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -174,25 +174,33 @@ def write_plant(plant: Plant, path: Path) -> None:
         ) from error
 
 
-def to_toml(plant: Plant) -> str:
-    """The plant as the text of a plant file; tags that a whole group shares are written once."""
+def to_toml(plant: Plant, remarks: Mapping[tuple[str, str], str] | None = None) -> str:
+    """The plant as the text of a plant file; tags that a whole group shares are written once.
+
+    `remarks`: a comment behind a tag, by group (or path of an asset whose tags are its own) and tag.
+    """
+    said = remarks or {}
     lines = [f"name = {_text(plant.name)}", f"timezone = {_text(plant.timezone)}"]
     lines.append(f"alert_budget_per_week = {plant.alert_budget_per_week!r}")
     shared: dict[str, tuple[Tag, ...]] = {}
     for group, assets in plant.groups().items():
         if len(assets) > 1 and len({asset.tags for asset in assets}) == 1:
             shared[group] = assets[0].tags
-            lines += ["", "[[groups]]", f"name = {_text(group)}", *_tag_lines(assets[0].tags)]
+            lines += ["", "[[groups]]", f"name = {_text(group)}", *_tag_lines(assets[0].tags, group, said)]
     for asset in plant.assets:
         lines += ["", "[[assets]]", f"path = {_text(asset.path)}", f"group = {_text(asset.group)}"]
         lines += [f"name = {_text(asset.name)}"] if asset.name else []
         lines.append(f"tick = {_text(_duration(asset.tick))}")
-        lines += [] if asset.group in shared else _tag_lines(asset.tags)
+        lines += [] if asset.group in shared else _tag_lines(asset.tags, asset.path, said)
     return "\n".join(lines) + "\n"
 
 
-def _tag_lines(tags: Iterable[Tag]) -> list[str]:
-    return ["tags = [", *(f"  {{ {', '.join(_tag_fields(tag))} }}," for tag in tags), "]"]
+def _tag_lines(tags: Iterable[Tag], place: str, remarks: Mapping[tuple[str, str], str]) -> list[str]:
+    return ["tags = [", *(_tag_line(tag, remarks.get((place, tag.name), "")) for tag in tags), "]"]
+
+
+def _tag_line(tag: Tag, remark: str) -> str:
+    return f"  {{ {', '.join(_tag_fields(tag))} }}," + (f"  # {remark}" if remark else "")
 
 
 def _tag_fields(tag: Tag) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from anomaly.errors import DecodeError
 from pipelines.formats import cloudevents, connect, line_protocol, native, opcua, telegraf
 from pipelines.formats.names import Format
+from pipelines.formats.trees import parse_tree
 from pipelines.reasons import Reason
 
 Headers = Iterable[tuple[str, bytes]]
@@ -59,6 +60,18 @@ def content_type(headers: Mapping[str, bytes]) -> str:
 def by_lower_name(headers: Headers) -> dict[str, bytes]:
     """Headers as a table; of a name that comes twice the last counts, as Kafka's own clients have it."""
     return {name.lower(): value or b"" for name, value in headers}
+
+
+def format_of(value: bytes, headers: Headers, wanted: Format) -> Format | None:
+    """The format of a payload that is in order, envelope first; None if none is known. Raises DecodeError."""
+    if wanted is not Format.AUTO:
+        return wanted
+    said = by_headers(by_lower_name(headers))
+    if said is not None or line_protocol.looks_like_lines(value):
+        return said or Format.INFLUX
+    tree = parse_tree(value)
+    first = tree[0] if isinstance(tree, list) and tree else tree
+    return by_shape(first) if isinstance(first, dict) else None
 
 
 def by_shape(tree: dict[str, Any]) -> Format | None:

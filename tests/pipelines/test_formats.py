@@ -215,7 +215,7 @@ def test_the_unit_of_telegraf_s_time_follows_from_its_size(unit: int) -> None:
 
 
 def test_whole_seconds_are_taken_counted_and_told_once() -> None:
-    hints._said.clear()
+    hints._desk.said.clear()
     before = metrics.totals().get("plantwatch_payload_hints_total{whole_seconds}", 0)
     with capture_logs() as said:
         for _ in range(3):
