@@ -19,9 +19,6 @@ from pipelines.metrics.children import Shown, counter, histogram
 from pipelines.metrics.families import REGISTRY
 from pipelines.ports import Partition
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""Of `page`."""
-
 _lag, _committed = Shown(families.LAG), Shown(families.COMMITTED)
 _active, _models = Shown(families.ACTIVE), Shown(families.MODEL)
 _ages, _drift, _engines = Shown(families.MODEL_AGE), Shown(families.DRIFT), Shown(families.ENGINE)
@@ -217,7 +214,7 @@ def _say_version() -> None:
 
 
 def page() -> bytes:
-    """All metrics in Prometheus's text format, of `CONTENT_TYPE`."""
+    """All metrics in Prometheus's text format (`prometheus_client.CONTENT_TYPE_LATEST`)."""
     return generate_latest(REGISTRY)
 
 

@@ -19,7 +19,7 @@ from pipelines.alert_state import AlertPolicy
 from pipelines.alert_watch import AlertWatch
 from pipelines.codec import Serving
 from pipelines.metrics.families import FAMILIES, REGISTRY
-from pipelines.ports import AlertEvent, NewRecord
+from pipelines.ports import AlertEvent, NewRecord, Partition
 from pipelines.recording import RecordWorker
 from pipelines.score_watch import DRIFT_ROWS, Level, ScoreWatch, device_of, engine_of
 from pipelines.scoring import ScoreWorker
@@ -157,6 +157,20 @@ def test_counters_that_rules_watch_are_there_before_anything_happens(bench: Benc
     assert value("dead_letters_total", reason="future_dated") is not None
     assert value("notifications_total", channel="desk", result="failed") is not None
     assert value("alerts_raised_total", priority="high") is not None
+
+
+def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
+    now = 0.0
+    bench = Bench()
+    watch = consumer_watch.ConsumerWatch("rate", lambda: now)
+    bench.send(20)
+    records = bench.log.read(Partition(topics.READINGS, 0), 0, 1)
+    consumer = bench.sessions["score"].consumer
+    for second in range(30):
+        now = float(second)
+        watch.turn(records * (5 if second < 15 else 1), consumer, {})
+    assert watch.rate == pytest.approx(1.0)
+    watch.over()
 
 
 def test_lag_and_commits_of_each_partition_are_shown_and_taken_away_at_the_end(bench: Bench) -> None:
