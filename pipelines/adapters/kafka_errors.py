@@ -104,6 +104,11 @@ def translated(error: Exception, doing: str, where: str) -> PlantwatchError:
     for kinds, ours, mend in _SAID:
         if isinstance(error, kinds):
             return ours(f"{doing}: Kafka at {where} says {_words(error)}: {mend}")
+    if "AuthorizationFailed" in str(error):  # what an idempotent producer says, in a plain KafkaError
+        return ConfigurationError(
+            f"{doing}: Kafka at {where} says {_words(error)}: this user lacks the right to append; grant it WRITE and "
+            "DESCRIBE on the topic (prefixed ACL on the topic prefix)"
+        )
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         return ConfigurationError(
             f"{doing}: no TLS with Kafka at {where} ({error}); correct kafka_ca_file, the broker's certificate, or "
