@@ -47,6 +47,7 @@ def test_the_rules_are_valid() -> None:
     promtool("check", "rules", *(f"rules/{path.name}" for path in sorted((PROMETHEUS / "rules").glob("*.yml"))))
 
 
+@pytest.mark.slow
 def test_every_unit_test_of_the_rules_passes() -> None:
     promtool("test", "rules", *(f"tests/{path.name}" for path in sorted((PROMETHEUS / "tests").glob("*.yml"))))
 
