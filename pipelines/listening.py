@@ -118,7 +118,7 @@ def advice(heard: Heard) -> Iterator[str]:
     if spread:
         yield (
             f"{_some(spread)}: readings lie on several partitions, so no worker sees them all and no window is whole; "
-            "set the record's key to the machine's path"
+            "set the record's key to the machine's path, and let one program send it: each hashes keys its own way"
         )
     elif heard.keyless and heard.partitions:
         yield f"{heard.keyless} records have no key, so they spread over partitions; set it to the machine's path"

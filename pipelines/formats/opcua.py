@@ -45,18 +45,24 @@ def is_opcua(tree: dict[str, Any]) -> bool:
 
 
 def rows(tree: dict[str, Any], context: Context) -> Iterator[Row]:
-    """One row a time of each data set message; metadata, keep-alives and the like have none. Raises DecodeError."""
+    """One row a time of each data set message. Raises DecodeError(`tombstone`): metadata, a keep-alive."""
     messages = tree.get("Messages", [tree])
     publisher = tree.get("PublisherId", ABSENT)
+    idle = True
     for message in messages if isinstance(messages, list) else [messages]:
         if not isinstance(message, dict):
             raise _unknown()
+        if "Payload" not in message:
+            continue
+        idle = False
         named = message.get("DataSetWriterName", publisher)
         yield from _message(message, replace(context, asset=named if context.asset is ABSENT else context.asset))
+    if idle:
+        raise DecodeError(Reason.TOMBSTONE, "a message of metadata, or one that only says that its sender lives")
 
 
 def _message(message: dict[str, Any], context: Context) -> Iterator[Row]:
-    payload = message.get("Payload", {})
+    payload = message["Payload"]
     if not isinstance(payload, dict):
         raise _unknown()
     tag_names(payload)

@@ -59,7 +59,7 @@ LAG = _gauge("consumer_lag_records", "Records not read yet, by partition", "serv
 COMMITTED = _gauge("consumer_committed_offset", "Next record to be read after a crash", "service", "topic", "partition")
 REBUILDS = _counter("consumer_rebuilds", "Sessions begun anew after trouble, by class of error", "service", "reason")
 DEAD = _counter("dead_letters", "Records set aside, by reason", "reason")
-TOMBSTONES = _counter("tombstones", "Records of readings that hold none: a null, a deleted row; counted and skipped")
+TOMBSTONES = _counter("tombstones", "Records of readings that hold none: a null, a deleted row, a keep-alive; skipped")
 HINTS = _counter("payload_hints", "Payloads taken, but not as their producer meant them, by what to mend", "hint")
 
 # ----------------------------------------------------------------- readings

@@ -365,8 +365,8 @@ def test_a_key_frame_says_that_its_values_hold_now() -> None:
         _opcua({"MessageType": "ua-keepalive", "Timestamp": "2026-11-21T01:02:03Z"}),
     ],
 )
-def test_messages_without_values_hold_no_reading(body: Any) -> None:
-    assert _refused(body).reason == Reason.NO_READINGS
+def test_messages_that_hold_no_values_on_purpose_are_skipped(body: Any) -> None:
+    assert _refused(body).reason == Reason.TOMBSTONE
 
 
 # --- Kafka Connect and Debezium --------------------------------------------------------------------------------------
