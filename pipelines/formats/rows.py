@@ -22,8 +22,11 @@ class Row(NamedTuple):
     quality: Sequence[int]
 
 
-def joined(rows: Iterable[Row]) -> list[Readings]:
+def joined(found: Iterable[Row]) -> list[Readings]:
     """The blocks of these rows, assets in order of first appearance. Raises DecodeError(`too_many_tags`)."""
+    rows = list(found)
+    if len(rows) == 1:
+        return [_table(rows)]
     by_asset: dict[str, list[Row]] = {}
     for row in rows:
         by_asset.setdefault(row.asset, []).append(row)
@@ -35,22 +38,23 @@ def joined(rows: Iterable[Row]) -> list[Readings]:
 
 def _blocks(rows: list[Row]) -> list[Readings]:
     """Rows of the same tags are a table already; others are put together by time."""
-    first = rows[0]
-    if all(row.tags == first.tags for row in rows):
-        return [
-            Readings(
-                first.asset,
-                first.tags,
-                np.array([row.time for row in rows], dtype=np.int64),
-                np.array([row.values for row in rows], dtype=np.float64).reshape(len(rows), len(first.tags)),
-                np.array([row.quality for row in rows], dtype=np.uint8).reshape(len(rows), len(first.tags)),
-            )
-        ]
+    tags = rows[0].tags
+    if all(row.tags == tags for row in rows):
+        return [_table(rows)]
     return blocks(
         Item(row.asset, row.time, tag, value, quality)
         for row in rows
         for tag, value, quality in zip(row.tags, row.values, row.quality, strict=True)
     )
+
+
+def _table(rows: list[Row]) -> Readings:
+    """Rows of one asset and the same tags."""
+    asset, _, tags, _, _ = rows[0]
+    times = np.array([row.time for row in rows], dtype=np.int64)
+    values = np.array([row.values for row in rows], dtype=np.float64).reshape(len(rows), len(tags))
+    quality = np.array([row.quality for row in rows], dtype=np.uint8).reshape(len(rows), len(tags))
+    return Readings(asset, tags, times, values, quality)
 
 
 def _refuse_too_many(tags: set[str]) -> None:
