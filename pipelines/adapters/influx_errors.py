@@ -116,7 +116,7 @@ def _answered(error: ApiException, config: InfluxConfig, what: str) -> Plantwatc
     status, message = int(error.status or 0), message_of(error)[:500]
     said = f"({status} {message})"
     if any(word in message.lower() for word in _FULL):
-        return StorageFull(f"{what}: its disk is full {said}; free some space there, and it goes on")
+        return StorageFull(f"{what}: its disk is full {said}; free some space there; if it says so still, restart it")
     if status in _BUSY:
         return Unreachable(f"{what}: it is too busy or starting {said}; it is tried again")
     mends = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from anomaly.domain import Alert, AlertState, Anomaly, Kind, Priority, Quality, Readings, Rung, Scores, State
-from anomaly.errors import ConfigurationError, PlantwatchError, StorageError, Unreachable
+from anomaly.errors import ConfigurationError, PlantwatchError, StorageError, StorageFull, Unreachable
 from pipelines import metrics
 from pipelines.adapters.influx_client import InfluxClient
 from pipelines.adapters.influx_config import EVENTS, HEARTBEATS, ROLLUP, SAMPLES, SCORES, InfluxConfig
@@ -30,7 +31,7 @@ from pipelines.adapters.influx_tokens import SERVICES, setup
 from pipelines.adapters.influx_writing import InfluxWriter
 from pipelines.adapters.memory import MemoryHistorian
 from pipelines.ports import AlertEvent
-from tests.servers.influx import Influx, forget, fresh
+from tests.servers.influx import Influx, forget, fresh, script
 
 pytestmark = pytest.mark.integration
 
@@ -430,9 +431,9 @@ def test_a_query_that_fails_in_the_middle_of_its_answer_is_an_error(historian: I
     historian.write([rows(40_000, tags=("a",))])
     source = f"from(bucket: {flux(historian.client.config.bucket(SAMPLES))}) |> range(start: 0, stop: 1)"
     broken = f"{source} |> map(fn: (r) => ({{r with _value: 1 / int(v: 0.0)}}))"
-    script = f'{source} |> yield(name: "a")\n{broken} |> yield(name: "b")'
+    asked = f'{source} |> yield(name: "a")\n{broken} |> yield(name: "b")'
     with pytest.raises(StorageError, match=r"broke off in the middle of its answer.*divide by zero"):
-        historian.client.query(script, "look")
+        historian.client.query(asked, "look")
 
 
 def test_a_frozen_server_is_unreachable_within_the_timeout_and_serves_again(own_influx: Callable[[], Influx]) -> None:
@@ -501,6 +502,48 @@ def test_what_was_acknowledged_before_a_crash_is_there_after_it(own_influx: Call
         expected[time] == values for time, values in zip(stored.times.tolist(), stored.values.tolist(), strict=True)
     )
     historian.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MB; skips where none can be mounted."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if done.returncode:
+        pytest.skip("no small disk: this user may not mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_as_one_and_with_room_and_a_restart_writing_goes_on(small_disk: Path) -> None:
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(36 << 20))
+    server = Influx(script(), small_disk / "data").start()
+    try:
+        setup(server.config())
+        historian, start, chance = InfluxHistorian(server.config()), time.time_ns(), np.random.default_rng(0)
+        tags, quality, times = tuple("abcdefgh"), np.zeros((5000, 8), dtype=np.uint8), start + np.arange(5000)
+
+        def fill() -> None:
+            nonlocal times
+            for _ in range(400):
+                historian.write([Readings("s1/p", tags, times, chance.random((5000, 8)), quality)])
+                times = times + 5000
+
+        with pytest.raises(StorageFull, match=r"its disk is full.*no space left.*free some space"):
+            fill()
+        filler.unlink()
+        server.stop()  # InfluxDB does not try again what it could not open, until it is restarted
+        server.start()
+        historian.write([Readings("s1/p", tags, times, chance.random((5000, 8)), quality)])
+        assert len(historian.readings("s1/p", int(times[0]), int(times[-1]) + 1)) == 5000
+        historian.close()
+    finally:
+        server.stop()
 
 
 def test_a_reader_alone_and_a_writer_alone_are_enough(influx: InfluxConfig) -> None:
