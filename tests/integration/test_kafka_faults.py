@@ -295,3 +295,31 @@ def test_an_absent_broker_is_told_at_once_by_every_verb() -> None:
             action()
         assert time.monotonic() - begin < 5.0
     log.close()
+
+
+@pytest.mark.slow
+def test_holes_that_the_brokers_compaction_leaves_stop_no_reader_before_the_end(
+    log: KafkaLog, kafka: KafkaConfig
+) -> None:
+    eager = {"cleanup.policy": "compact", "segment.ms": "500", "min.cleanable.dirty.ratio": "0.001"}
+    admin = make_admin(kafka)
+    admin.create_topics({kafka.topic("c"): {"num_partitions": 1, "replication_factor": 1, "configs": eager}})
+    admin.wait_for_topics([kafka.topic("c")])
+    admin.close()
+    for i in range(1000):
+        log.append([NewRecord("c", b"k%d" % (i % 7), b"%d" % i)])
+    found: list[Record] = []
+    deadline = time.monotonic() + 90
+    while not found or len(found) > 500:
+        assert time.monotonic() < deadline, "the broker did not compact"
+        time.sleep(1.0)
+        log.append([NewRecord("c", b"last", b"")])  # a new segment: only closed ones are compacted
+        found, offset = [], 0
+        while page := log.read(Partition("c", 0), offset, 3):
+            found += page
+            offset = page[-1].offset + 1
+    assert offset == log.ends("c")[Partition("c", 0)][1]
+    assert {r.value for r in found if r.key != b"last"} >= {b"%d" % i for i in range(993, 1000)}
+    member = log.join("g", ["c"])
+    assert [r.offset for r in polled(member, lambda r: bool(r) and r[-1].offset == offset - 1)][-1] == offset - 1
+    assert member.lag() == {Partition("c", 0): 0}
