@@ -1,9 +1,11 @@
 # plantwatch: the words a newcomer would guess. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test check format lock env docs clean
+.PHONY: help demo demo-reset up down logs status tool smoke test check format lock env docs clean
 
 PY   := .venv/bin/python
+STACK := python3 deploy/stack
 DEMO ?= .plantwatch/demo
+WORKERS ?= 1
 
 help: ## List the words
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -13,6 +15,24 @@ demo: env ## Watch a simulated plant: trains, scores, alerts, dashboard (Ctrl-C 
 
 demo-reset: env ## Forget what the demo stored
 	@$(PY) -m pipelines demo --reset --data-dir $(DEMO)
+
+up: ## Start the whole stack in containers: Kafka, InfluxDB, services, dashboard; waits until it works (WORKERS=2)
+	@$(STACK) up --workers $(WORKERS) $(ARGS)
+
+down: ## Stop the stack (ARGS=--volumes: and forget all that it stored)
+	@$(STACK) down $(ARGS)
+
+logs: ## Follow what the stack says (ARGS="score-cpu alert": of these)
+	@$(STACK) logs $(ARGS)
+
+status: ## How each container of the stack is, and why one does not work
+	@$(STACK) status
+
+tool: ## Run one command against the stack, with an operator's rights: make -s tool CMD="dead-letters list"
+	@$(STACK) tool $(CMD)
+
+smoke: ## Check the running stack end to end, a worker killed meanwhile: readings, scores, historian, page, alert
+	@$(STACK) smoke $(ARGS)
 
 test: env ## Run every test that can run here
 	@scripts/run_tests

@@ -1,0 +1,145 @@
+"""The stack of docker-compose.yml in a few words: `python3 deploy/stack WORD`.
+
+    up      make the secrets that are missing, build, start, wait until everything works, say where the page is
+    down    stop it (--volumes: and forget everything that it stored)
+
+Needs Docker with Compose (the plugin, or docker-compose 1.29), openssl and Python 3.11; nothing of plantwatch's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import keys
+import waiting
+from compose import PROFILES, ROOT, Compose, environment
+from problem import Problem
+
+
+def main() -> int:
+    """Exit codes: 0 done, 1 it did not come about (the message says why), 2 wrong usage."""
+    arguments = parser().parse_args()
+    try:
+        return int(arguments.act(arguments) or 0)
+    except Problem as problem:
+        sys.stderr.write(f"plantwatch stack: {problem}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="deploy/stack", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    top.add_argument(
+        "--compose", choices=("v1", "v2"), default="", help="which Compose; without it the plugin if there"
+    )
+    words = top.add_subparsers(required=True, metavar="WORD")
+    start = words.add_parser("up", help="make secrets, build, start, wait")
+    start.add_argument("--workers", type=int, default=1, help="score workers (at most as many as partitions)")
+    start.add_argument("--profile", action="append", default=[], choices=PROFILES)
+    start.add_argument("--no-build", action="store_true", help="take the images that are there")
+    start.add_argument("--patience", type=float, default=600.0, help="seconds until it must work")
+    start.set_defaults(act=up)
+    stop = words.add_parser("down", help="stop everything")
+    stop.add_argument("--volumes", action="store_true", help="and forget all that is stored")
+    stop.set_defaults(act=down)
+    logs = words.add_parser("logs", help="what the services say")
+    logs.add_argument("words", nargs=argparse.REMAINDER)
+    logs.set_defaults(act=show_logs)
+    words.add_parser("status", help="how each container is").set_defaults(act=status)
+    words.add_parser("secrets", help="only make the secrets that are missing").set_defaults(act=secrets_only)
+    tool = words.add_parser("tool", help="run one plantwatch command with an operator's rights")
+    tool.add_argument("words", nargs=argparse.REMAINDER)
+    tool.set_defaults(act=run_tool)
+    return top
+
+
+def up(given: argparse.Namespace) -> None:
+    """Start the stack and wait until it works."""
+    variables = environment(given.profile)
+    compose = Compose(variables, given.compose)
+    _make_secrets(variables)
+    plant = variables["PLANTWATCH_PLANT_DIR"]
+    say("the simulated plant (there is no plant/plant.toml)" if "demo-plant" in plant else f"the plant of {plant}")
+    profiles = variables["COMPOSE_PROFILES"].split(",")
+    workers = [] if "gpu" in profiles else ["--scale", f"score-cpu={given.workers}"]
+    if "gpu" in profiles:
+        workers = ["--scale", f"score-gpu={given.workers}", "--scale", "score-cpu=0"]
+    if not given.no_build:
+        say("building the images (minutes the first time)")
+        compose.run("build", quiet=True)
+    compose.run("up", "-d", "--remove-orphans", *workers)
+    waiting.until_healthy(compose, given.patience, say)
+    waiting.until_ready(compose, given.patience, say)
+    say(f"everything works; the dashboard: {address(variables)}")
+
+
+def address(variables: dict[str, str]) -> str:
+    """Where a browser finds the page."""
+    if "tls" in variables["COMPOSE_PROFILES"].split(","):
+        return f"https://{variables.get('PLANTWATCH_TLS_NAME', 'localhost')}"
+    host = variables.get("PLANTWATCH_DASHBOARD_ADDRESS", "127.0.0.1")
+    shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104  # compared, not bound
+    return f"http://{shown}:{variables.get('PLANTWATCH_DASHBOARD_PORT', '8501')}"
+
+
+def down(given: argparse.Namespace) -> None:
+    """Stop the stack."""
+    compose = Compose(environment(PROFILES), given.compose)
+    compose.run("down", "--remove-orphans", *(["--volumes"] if given.volumes else []))
+    say(
+        "stopped; all that was stored is gone" if given.volumes else "stopped; what is stored stays (--volumes forgets)"
+    )
+
+
+def show_logs(given: argparse.Namespace) -> int:
+    """Follow the logs of the services named, or of all."""
+    return Compose(environment(PROFILES), given.compose).run("logs", "-f", "--tail", "100", *given.words, check=False)
+
+
+def status(given: argparse.Namespace) -> int:
+    """One line a container; exit code 1 if one is not as it should be."""
+    compose = Compose(environment(), given.compose)
+    found = compose.containers()
+    for one in found:
+        reasons = "" if one.one_shot or not one.done else "; ".join(waiting.reasons(one))
+        sys.stdout.write(f"{one.service:<16} {one.state:<10} {one.health:<10} restarts {one.restarts}  {reasons}\n")
+    if not found:
+        sys.stdout.write("nothing runs; start it with `make up`\n")
+    return 0 if found and all(one.done for one in found) else 1
+
+
+def secrets_only(_given: argparse.Namespace) -> None:
+    """Make what is missing, and check what is there."""
+    _make_secrets(environment())
+
+
+def run_tool(given: argparse.Namespace) -> int:
+    """Run `plantwatch WORDS` in a container of its own."""
+    variables = environment(("tools",))
+    return Compose(variables, given.compose).run("run", "--rm", "tools", *given.words, check=False)
+
+
+def _make_secrets(variables: dict[str, str]) -> None:
+    folder = ROOT / Path(variables.get("PLANTWATCH_SECRETS", "./deploy/secrets"))
+    outside = variables.get("PLANTWATCH_INGEST_HOST", "")
+    names = ["kafka", "localhost", "127.0.0.1", *([outside] if outside else [])]
+    more = ["grafana_password"] if "ops" in variables["COMPOSE_PROFILES"].split(",") else []
+    made = keys.make(folder, list(dict.fromkeys(names)), more)
+    if made:
+        say(f"made {len(made)} secrets in {folder}")
+
+
+def say(text: str) -> None:
+    """One line for people."""
+    sys.stderr.write(f"plantwatch: {text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
