@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from tests.faults import rows_alerts, rows_data, rows_processes, rows_stores
+from tests.faults import rows_alerts, rows_data, rows_processes, rows_security, rows_stores, special
 from tests.faults.servers import Broker, Influx
 from tests.faults.stage import Row, Stage
 from tests.faults.table import Line
@@ -23,10 +25,8 @@ class Spec:
     run: Row
     in_subset: bool = False
     assets: int = 8
-
-
-class Skipped(Exception):
-    """Why a row cannot run on this machine."""
+    servers: Literal["shared", "small", "secured"] = "shared"
+    """On which servers."""
 
 
 ROWS: tuple[Spec, ...] = (
@@ -38,12 +38,14 @@ ROWS: tuple[Spec, ...] = (
     Spec(6, "frozen past the session timeout", rows_processes.freeze),
     Spec(7, "receiver fails, hangs; alerter killed while telling", rows_alerts.receiver_fails),
     Spec(8, "versions swapped under load, killed while swapping", rows_alerts.swaps, in_subset=True),
+    Spec(10, "disk full: historian's, broker's", rows_stores.disks_full, servers="small"),
     Spec(11, "kill -9 the broker", rows_stores.broker_dies, in_subset=True),
     Spec(14, "late, shuffled, duplicate, gaps", rows_data.disorder),
     Spec(15, "wrong clocks", rows_data.wrong_clocks),
     Spec(16, "parser fuzz", rows_data.fuzz),
     Spec(17, "overload, then recovery", rows_data.overload),
     Spec(18, "rolling restart by SIGTERM", rows_processes.rolling_restart),
+    Spec(19, "wrong passwords, tokens, certificates", rows_security.wrong_secrets, servers="secured"),
     Spec(21, "kill -9 InfluxDB", rows_stores.historian_dies),
 )
 
@@ -72,19 +74,34 @@ def run_row(spec: Spec, broker: Broker, influx: Influx, folder: Path, *, full: b
     line = Line(spec.number, spec.fault)
     began = time.monotonic()
     try:
-        with Stage(f"row{spec.number}", broker, influx, folder, full=full, assets=spec.assets) as stage:
+        with ExitStack() as stack:
+            stage = stack.enter_context(_stage(spec, broker, influx, folder, full=full))
             try:
                 spec.run(stage)
                 _fill(line, stage)
             finally:
                 line.notes = stage.notes
-    except Skipped as why:
+    except special.Skipped as why:
         line.skipped = str(why)
     except Exception as error:  # a row that breaks proves nothing: it fell short, and says where
         line.wrong.append(f"broke: {type(error).__name__}: {error}")
         line.notes.append(traceback.format_exc())
     line.seconds = time.monotonic() - began
     return line
+
+
+@contextmanager
+def _stage(spec: Spec, broker: Broker, influx: Influx, folder: Path, *, full: bool) -> Iterator[Stage]:
+    """The row's stage, on the servers it wants."""
+    with ExitStack() as stack:
+        doors = None
+        if spec.servers == "small":
+            broker, influx = stack.enter_context(special.small_disks(folder / f"row{spec.number}-disks"))
+        elif spec.servers == "secured":
+            broker, doors = stack.enter_context(special.secured(folder / f"row{spec.number}-broker"))
+        stage = Stage(f"row{spec.number}", broker, influx, folder, full=full, assets=spec.assets)
+        stage.doors = doors
+        yield stack.enter_context(stage)
 
 
 def _fill(line: Line, stage: Stage) -> None:

@@ -39,6 +39,10 @@ class Feeder:
         if self.failure is not None:
             raise self.failure
 
+    def join(self) -> None:
+        """Wait until the source has nothing more to give."""
+        self._thread.join()
+
     def _run(self) -> None:
         due = time.monotonic()
         try:

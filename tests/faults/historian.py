@@ -44,6 +44,18 @@ class Store:
             content = answer.read()
         return json.loads(content) if content else None
 
+    def token(self, *, write: bool) -> tuple[str, str]:
+        """A token for our buckets, to read or also to write them, and its id."""
+        buckets = [b for b in self.call("GET", "buckets?limit=100")["buckets"] if b["name"].startswith(self.prefix)]
+        permissions = [
+            {"action": action, "resource": {"type": "buckets", "id": bucket["id"], "orgID": bucket["orgID"]}}
+            for bucket in buckets
+            for action in (("read", "write") if write else ("read",))
+        ]
+        body = {"orgID": buckets[0]["orgID"], "permissions": permissions}
+        made = self.call("POST", "authorizations", body)
+        return str(made["token"]), str(made["id"])
+
     def write(self, bucket: str, lines: str) -> None:
         """Line protocol into one of our buckets, past the workers."""
         request = urllib.request.Request(

@@ -41,8 +41,8 @@ def _killed_between(stage: Stage) -> None:
 
     def kill() -> None:
         if not struck.is_set():
-            struck.set()
             worker.kill()
+            struck.set()
 
     stage.expect_end(worker)
     stage.receiver.before_answer = kill

@@ -108,7 +108,10 @@ def historian_dies(stage: Stage) -> None:
 
 
 def disks_full(stage: Stage) -> None:
-    """The historian's disk is full for a while, then the broker's: both are small tmpfs mounts of this row's own."""
+    """The historian's disk is full for a while, then the broker's: both are small tmpfs mounts of this row's own.
+
+    Both servers want to be started again once there is room.
+    """
     stage.start()
     with stage.load(RATE):
         time.sleep(3.0)
@@ -126,9 +129,14 @@ def _fill(stage: Stage, whose: str, folder: Path) -> None:
         _write_until_full(ballast)
         time.sleep(0.2)
     ballast.unlink()
-    if whose == "broker":  # a broker that cannot write its log gives up; whoever runs it starts it again
+    if whose == "broker":  # it gives up when it cannot write its log; whoever runs it starts it again
         stage.broker.kill()
         stage.broker.start()
+    else:  # it closes the shard that it could not write, and opens it again only when it starts
+        stage.proxy.set("refuse")
+        stage.influx.stop()
+        stage.influx.start()
+        stage.proxy.set("pass")
     stage.over(strike)
     stage.await_recovery(strike, 120)
 

@@ -82,6 +82,9 @@ class Stage:
         self.refused_readings: set[str] = set()
         """Assets whose readings the historian refuses."""
         self.refused_scores: set[str] = set()
+        self.settings_of: dict[str, dict[str, str]] = {}
+        """Variables of one service alone."""
+        self.doors: object = None
         self._more = 0
         self._watching = threading.Event()
         self._expected_ends: set[str] = set()
@@ -142,7 +145,8 @@ class Stage:
         """One more worker; it is started, not awaited."""
         name = f"{service}-{number}"
         if name not in self.workers:
-            self.workers[name] = Worker(name, service, self.settings(), self.folder)
+            settings = {**self.settings(), **self.settings_of.get(service, {})}
+            self.workers[name] = Worker(name, service, settings, self.folder)
         self.unexpect_end(self.workers[name])
         self.workers[name].start()
         return self.workers[name]
