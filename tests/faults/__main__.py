@@ -39,9 +39,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--rows", default="", help="numbers of rows, apart by commas; all if not given")
-    parser.add_argument(
-        "--subset", action="store_true", help="the short lengths of `make test`, and its rows if none are named"
-    )
+    parser.add_argument("--subset", action="store_true", help="as short as in `make test`; its rows, if none are named")
     parser.add_argument("--json", type=Path, help="write the table there too")
     parser.add_argument("--keep", type=Path, help="folder for servers, logs and models, kept afterwards")
     return parser.parse_args()
