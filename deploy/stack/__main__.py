@@ -129,8 +129,9 @@ def _make_secrets(variables: dict[str, str]) -> None:
     folder = ROOT / Path(variables.get("PLANTWATCH_SECRETS", "./deploy/secrets"))
     outside = variables.get("PLANTWATCH_INGEST_HOST", "")
     names = ["kafka", "localhost", "127.0.0.1", *([outside] if outside else [])]
-    more = ["grafana_password"] if "ops" in variables["COMPOSE_PROFILES"].split(",") else []
-    made = keys.make(folder, list(dict.fromkeys(names)), more)
+    profiles = variables["COMPOSE_PROFILES"].split(",")
+    made = keys.make(folder, list(dict.fromkeys(names)), ["grafana_password"] if "ops" in profiles else [])
+    made += keys.make_page(folder, variables.get("PLANTWATCH_TLS_NAME", "localhost")) if "tls" in profiles else []
     if made:
         say(f"made {len(made)} secrets in {folder}")
 

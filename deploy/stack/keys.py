@@ -51,6 +51,20 @@ def make(folder: Path, names: Sequence[str], more: Sequence[str] = ()) -> list[s
     return made
 
 
+def make_page(folder: Path, host: str) -> list[str]:
+    """A key and a certificate for the dashboard's page behind TLS, unless there are some; says what was made."""
+    key, certificate = folder / "dashboard.key", folder / "dashboard.crt"
+    if key.exists() and certificate.exists():
+        return []
+    _server(folder, "dashboard", [host])
+    pem = folder / "dashboard.pem"
+    private, begin, public = pem.read_text(encoding="utf-8").partition("-----BEGIN CERTIFICATE-----")
+    _write(key, private)
+    _write(certificate, begin + public)
+    pem.unlink()
+    return [key.name, certificate.name]
+
+
 def check(path: Path) -> None:
     """Raises Problem if the secret in that file is empty, short, a known default or hardly random."""
     try:

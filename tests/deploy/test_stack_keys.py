@@ -56,6 +56,16 @@ def test_the_certificate_is_good_for_its_names_and_made_anew_for_another(keys: M
 
 
 @needs_openssl
+def test_the_page_behind_tls_gets_a_certificate_unless_there_is_one(keys: ModuleType, tmp_path: Path) -> None:
+    keys.make(tmp_path, NAMES)
+    assert keys.make_page(tmp_path, "plant.example") == ["dashboard.key", "dashboard.crt"]
+    checked = ["openssl", "verify", "-CAfile", str(tmp_path / "ca.crt"), "-verify_hostname", "plant.example"]
+    assert subprocess.run([*checked, str(tmp_path / "dashboard.crt")], capture_output=True, check=False).returncode == 0
+    assert "PRIVATE" not in (tmp_path / "dashboard.crt").read_text()
+    assert keys.make_page(tmp_path, "plant.example") == []
+
+
+@needs_openssl
 @pytest.mark.parametrize("text", ["", "short", "my-super-secret-auth-token", "aaaaaaaaaaaaaaaaaaaaaaaa"])
 def test_a_weak_secret_is_refused_by_name_and_never_repeated(keys: ModuleType, tmp_path: Path, text: str) -> None:
     keys.make(tmp_path, NAMES)
