@@ -15,7 +15,7 @@ from rich.console import Console
 
 from anomaly.domain import SECOND
 from pipelines.bench import report, stream
-from pipelines.bench.places import EVENT_START, Places
+from pipelines.bench.places import Places
 from pipelines.settings import Settings
 from pipelines.wiring_servers import influx_config, kafka_config
 
@@ -62,7 +62,8 @@ def stream_command(
 def _places(settings: Settings, folder: Path, assets: int, embedded: bool) -> Places:
     """Servers of the settings under names that nobody else uses. Raises ConfigurationError."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
-    places = Places(folder, assets, min(EVENT_START, time.time_ns() - 86_400 * SECOND))
+    start = (time.time_ns() - 7_200 * SECOND) // SECOND * SECOND  # in no retention's way, and never in the future
+    places = Places(folder, assets, start)
     if not embedded and settings.log == "kafka":
         places = replace(places, kafka=replace(kafka_config(settings), prefix=f"{name}."))
     if not embedded and settings.historian == "influxdb":
