@@ -1,6 +1,6 @@
 # plantwatch: the words a newcomer would guess. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset up down logs status tool smoke test check format lock env docs clean
+.PHONY: help demo demo-reset up down logs status tool smoke test faults check format lock env docs clean
 
 PY   := .venv/bin/python
 STACK := python3 deploy/stack
@@ -36,6 +36,9 @@ smoke: ## Check the running stack end to end, a worker killed meanwhile: reading
 
 test: env ## Run every test that can run here
 	@scripts/run_tests
+
+faults: env ## Kill, freeze, fill and starve the real services, and count what is missing (ARGS="--rows 1,2")
+	@$(PY) -m tests.faults $(ARGS)
 
 check: env ## Format, lint, types, layers, links, fast tests: before every commit
 	@$(PY) -m ruff format --check .
