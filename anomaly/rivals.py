@@ -1,0 +1,111 @@
+"""Detectors to compare with: what others would have taken, fitted as well as we know how. None of them ever serves.
+
+T² + Q and the isolation forest get what the default gets: robust scales, sensor checks, and an alert line from scores
+of rows that were left out of the fit. The naive LSTM autoencoder is built as it usually is, mistakes and all.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from anomaly.cross_fit import MOST, enough, raw_by_asset
+from anomaly.detector import Detector
+from anomaly.domain import Tag
+from anomaly.errors import ConfigurationError, TooFewRowsError
+from anomaly.scaling import fit_scaler
+from anomaly.scorers import Scorer
+from anomaly.scorers.hotelling import LENGTH, fit_hotelling_model
+from anomaly.scorers.isolation_forest import fit_isolation_forest_model
+from anomaly.scorers.mean_error import MeanError
+from anomaly.scorers.reconstruction import Reconstruction
+from anomaly.sensors import fit_limits
+from anomaly.thresholds import Threshold
+from anomaly.thresholds.budget import fit_threshold
+from anomaly.thresholds.quantile import TINY, quantile_line
+from anomaly.training import fit_lstm_autoencoder
+from anomaly.training_set import FOLDS, TrainingSet
+from anomaly.training_spec import TrainingSpec
+
+NAIVE_QUANTILE: Final = 0.99
+"""Of the errors on training rows, where the naive autoencoder has its line: what most notebooks take."""
+
+Fit: TypeAlias = Callable[[Float32[np.ndarray, "window time tag"], Bool[np.ndarray, "window time tag"]], Scorer]
+"""Scaled normal windows and their mask in, a scorer out."""
+
+
+def fit_hotelling(
+    training: TrainingSet, tags_info: Sequence[Tag], version: str, budget_per_week: float = 1.0
+) -> Detector:
+    """T² + Q of single rows. Raises TooFewRowsError."""
+    return _cross_fitted(training, tags_info, version, budget_per_week, fit_hotelling_model)
+
+
+def fit_isolation_forest(
+    training: TrainingSet, tags_info: Sequence[Tag], version: str, seed: int = 0, budget_per_week: float = 1.0
+) -> Detector:
+    """Isolation forest on single rows. Raises TooFewRowsError; ConfigurationError without scikit-learn."""
+    grow = functools.partial(fit_isolation_forest_model, seed=seed)
+    return _cross_fitted(training, tags_info, version, budget_per_week, grow)
+
+
+def fit_lstm_naive(
+    training: TrainingSet, tags_info: Sequence[Tag], spec: TrainingSpec, *, version: str, workdir: Path
+) -> Detector:
+    """The LSTM autoencoder as it is usually built: no linear path, every row of the window alike in loss and score, the
+    line a quantile of the errors on the rows it was trained on. Raises TooFewRowsError, ModelRefused.
+
+    It is given the same units, rows and early stopping as the default's net, so that the difference is the design.
+    """
+    plain = replace(spec, linear=0, focus=0.0, channel_dropout=0.0, panel=False)
+    trained = fit_lstm_autoencoder(
+        training, tags_info, plain, version=version, on_progress=lambda _: None, workdir=workdir
+    ).detector
+    if not isinstance(trained.scorer, Reconstruction):
+        raise ConfigurationError(f"a net alone was asked for, {type(trained.scorer).__name__} came: this is a defect")
+    scorer = MeanError(trained.length, trained.scorer.predict)
+    learned = training.split().fit.windows(trained.scaler, trained.sensors, trained.length, MOST)
+    errors = raw_by_asset(scorer, enough(learned, training))
+    lines = {asset: max(quantile_line(raw, NAIVE_QUANTILE), TINY) for asset, raw in errors.items()}
+    pooled = max(quantile_line(np.concatenate(list(errors.values())), NAIVE_QUANTILE), TINY)
+    method = f"{NAIVE_QUANTILE:.0%} quantile of the rows it was trained on"
+    return replace(trained, scorer=scorer, threshold=Threshold(lines, pooled, method))
+
+
+def _cross_fitted(
+    training: TrainingSet, tags_info: Sequence[Tag], version: str, budget_per_week: float, fit: Fit
+) -> Detector:
+    """A scorer of single rows fitted on all normal rows, its line from blocks that were left out of the fit in turn."""
+    limits = fit_limits(training.samples, tags_info, training.keep)
+    scaler = fit_scaler(training.samples, training.tags, training.keep)
+    every = enough(training.windows(scaler, limits, LENGTH, MOST), training)
+    raws: dict[str, list[np.ndarray]] = {}
+    for rest, held_back in training.folds(FOLDS):
+        rows, left_out = (part.windows(scaler, limits, LENGTH, MOST) for part in (rest, held_back))
+        if len(rows.assets) and len(left_out.assets):
+            for asset, raw in raw_by_asset(fit(rows.values, rows.mask), left_out).items():
+                raws.setdefault(asset, []).append(raw)
+    if not raws:
+        raise TooFewRowsError(f"Normal rows of group {training.group} lie in one short stretch. Wait for more.")
+    since, until = training.span
+    return Detector(
+        group=training.group,
+        version=version,
+        tags=training.tags,
+        mode=training.mode,
+        tick=training.tick,
+        scaler=scaler,
+        scorer=fit(every.values, every.mask),
+        sensors=limits,
+        threshold=fit_threshold(
+            {asset: np.concatenate(found) for asset, found in raws.items()}, budget_per_week, training.tick
+        ),
+        trained_from=since,
+        trained_until=until,
+    )
