@@ -61,7 +61,7 @@ def run(specs: Sequence[Spec], folder: Path, *, full: bool, say: Callable[[str],
             say(f"row {spec.number}: {spec.fault} …")
             line = run_row(spec, broker, influx, folder, full=full)
             verdict = "skipped" if line.skipped else "sound" if line.sound else "FELL SHORT"
-            say(f"row {spec.number}: {verdict}, {line.seconds:.0f} s")
+            say("\n  ".join((f"row {spec.number}: {verdict}, {line.seconds:.0f} s", *line.wrong)))
             lines.append(line)
     finally:
         influx.stop()
