@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -18,13 +17,15 @@ from anomaly.detector import Detector
 from anomaly.domain import SECOND, Asset, Plant, Readings, Scores
 from anomaly.errors import DecodeError
 from anomaly.judging import judge
-from pipelines import codec, metrics, topics
+from pipelines import metrics, topics
 from pipelines.decoding import decode
+from pipelines.held import Held
 from pipelines.metrics import births
 from pipelines.notices import clock_notice, silence_notice
-from pipelines.partition_state import IDLE_LIMIT, PartitionState, origin_headers, recover
-from pipelines.ports import Log, NewRecord, Partition, Record
+from pipelines.partition_state import PartitionState, recover
+from pipelines.ports import Log, Partition, Record
 from pipelines.reasons import Reason
+from pipelines.score_outputs import Outputs
 from pipelines.score_queue import Home, Job, Laid, lay_out
 from pipelines.score_watch import ScoreWatch, engine_of
 from pipelines.service import FATAL_TRIES, Metadata
@@ -36,28 +37,6 @@ CLOCK_TOLERANCE: Final = 300 * SECOND
 """Readings so much behind the asset's newest are the device's clock, not the network's delay, ns."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Held:
-    """Readings of one asset that follow each other, of one poll, to be aligned and judged together."""
-
-    state: PartitionState
-    stream: AssetStream
-    refilling: bool
-    offset: int
-    """Of the newest record."""
-    blocks: list[Readings] = field(default_factory=list)
-
-    def takes(self, readings: Readings, refilling: bool, append_time: int) -> bool:
-        """Whether the next block of the asset may wait with these."""
-        newest = self.blocks[-1]
-        return (
-            refilling == self.refilling
-            and readings.tags == newest.tags
-            and append_time - self.stream.last_append <= IDLE_LIMIT
-            and self.stream.follows(readings, int(newest.times[-1]))
-        )
 
 
 class ScoreWorker:
@@ -81,10 +60,10 @@ class ScoreWorker:
         """Forget all that came from the log."""
         self._table = ServingTable()
         self._partitions: dict[int, PartitionState] = {}
-        self._held: dict[tuple[int, str], _Held] = {}
+        self._held: dict[tuple[int, str], Held] = {}
         self._jobs: list[Job] = []
         self._laid: list[Laid] = []
-        self._out: list[NewRecord] = []
+        self._out = Outputs()
 
     def assign(self, partition: Partition, committed: int | None, metadata: Metadata) -> int:
         """Find what was emitted beyond the commit, and where the windows must be refilled from."""
@@ -143,11 +122,12 @@ class ScoreWorker:
             self._let_in(self._held.pop((state.number, asset.path)))
             held = None
         stream = held.stream if held is not None else state.stream(asset, record.time)
-        ahead, follows = stream.watermark, held is not None or stream.follows(readings)
+        follows = held is not None or stream.follows(readings)
+        ahead = None if follows else stream.watermark
         stream.note(readings, record.offset, record.time)
         state.silent.pop(asset.path, None)
         if held is None:
-            held = _Held(state, stream, refilling, record.offset)
+            held = Held(state, stream, refilling, record.offset)
         held.blocks.append(readings)
         held.offset = record.offset
         if follows:
@@ -157,7 +137,8 @@ class ScoreWorker:
             wrong = ahead is not None and pushed.late == readings.count and _behind(readings, ahead)
             if wrong and not refilling:
                 self._notice_clock(state, asset, record)
-        self._look_for_silence(state, record, stream.newest)
+        if record.time >= state.next_look:
+            self._look_for_silence(state, record, stream.newest)
 
     def _release(self) -> None:
         """Take in all readings that wait."""
@@ -165,7 +146,7 @@ class ScoreWorker:
         for one in held.values():
             self._let_in(one)
 
-    def _let_in(self, held: _Held) -> Pushed:
+    def _let_in(self, held: Held) -> Pushed:
         """Align readings that waited and queue the windows that end in the new rows."""
         state, stream, readings = held.state, held.stream, join(held.blocks)
         pushed = stream.take(readings)
@@ -213,7 +194,7 @@ class ScoreWorker:
         if record.offset in state.buried:
             return
         metrics.dead_letter(error.reason)
-        self._out.append(_dead_letter(record, error))
+        self._out.add_dead_letter(record, error)
 
     @staticmethod
     def _skip(state: PartitionState, record: Record, error: DecodeError) -> None:
@@ -232,8 +213,6 @@ class ScoreWorker:
 
     def _look_for_silence(self, state: PartitionState, record: Record, event_time: int) -> None:
         """Tell the alert service of assets that send nothing any more, though others do."""
-        if record.time < state.next_look:
-            return
         self._release()  # whether a machine is off is known by its samples
         for asset, heard in state.fall_silent(record.time, event_time):
             notice = silence_notice(asset, heard)
@@ -289,7 +268,7 @@ class ScoreWorker:
         """Score what was queued, one call a version, and append everything; then take up new versions."""
         self._score()
         with metrics.stage("append"):
-            self._append()
+            self._out.append(self._log, self._partitions)
         self._watch.tell(self._serving_detectors, max((s.newest_append for s in self._partitions.values()), default=0))
         self._table.refresh(self._log)
         for state in self._partitions.values():
@@ -306,35 +285,14 @@ class ScoreWorker:
                 with metrics.inference(engine_of(detector), len(strip)):
                     scores = judge(detector, strip)
                 self._watch.judged(detector, strip, scores)
-                self._emit(scores, homes)
+                self._out.add_scores(scores, homes)
 
     def _tell(self, state: PartitionState, notice: Scores, record: Record) -> None:
         """Queue a notice behind the scores of all records before it: the alert service reads them in that order."""
         self._release()
         self._lay_out()
         self._score()
-        self._emit(notice, {notice.assets[0]: Home(state.number, record.offset)})
-
-    def _emit(self, scores: Scores, homes: Mapping[str, Home]) -> None:
-        for asset, value in codec.encode_scores(scores):
-            home = homes[asset]
-            origin = origin_headers(Partition(topics.READINGS, home.number), home.offset)
-            headers = (*origin, ("content-type", codec.CONTENT_TYPE))
-            self._out.append(NewRecord(topics.SCORES, asset.encode(), value, headers, partition=home.number))
-
-    def _append(self) -> None:
-        if not self._out:
-            return
-        with metrics.sink("log"):
-            offsets = self._log.append(self._out)
-        for record, offset in zip(self._out, offsets, strict=True):
-            if record.topic == topics.DEAD_LETTERS:
-                for state in self._partitions.values():
-                    state.outputs = state.outputs[0], max(state.outputs[1], offset + 1)
-            elif record.partition in self._partitions:
-                home = self._partitions[record.partition]
-                home.outputs = offset + 1, home.outputs[1]
-        self._out = []
+        self._out.add_scores(notice, {notice.assets[0]: Home(state.number, record.offset)})
 
     def _take_up(self, state: PartitionState) -> None:
         """Between two batches: say durably from which event time this partition uses a newly wished version."""
@@ -357,14 +315,3 @@ class ScoreWorker:
 
 def _behind(readings: Readings, watermark: int) -> bool:
     return len(readings) > 0 and int(readings.times.max()) < watermark - CLOCK_TOLERANCE
-
-
-def _dead_letter(record: Record, error: DecodeError) -> NewRecord:
-    headers = (
-        ("x-reason", error.reason.encode()),
-        ("x-exception", str(error).encode("utf-8", "replace")[:500]),
-        *origin_headers(record.partition, record.offset),
-        ("x-orig-ts", str(record.time).encode()),
-    )
-    own = tuple(header for header in record.headers if header[0] not in dict(headers))
-    return NewRecord(topics.DEAD_LETTERS, record.key, record.value, (*headers, *own), partition=0)
