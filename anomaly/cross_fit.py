@@ -59,7 +59,7 @@ def _folds(training: TrainingSet, length: int) -> int:
 
 def raw_by_asset(scorer: Scorer, windows: TrainingWindows) -> dict[str, Float[np.ndarray, " _row"]]:
     """Raw scores of each asset, oldest first."""
-    raw = score_in_batches(scorer, windows.values, windows.mask).raw
+    raw = score_in_batches(scorer, windows.values, windows.mask, windows.times).raw
     assets = np.array(windows.assets, object)
     return {asset: raw[assets == asset] for asset in dict.fromkeys(windows.assets)}
 

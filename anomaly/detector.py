@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 
 from anomaly.blocks import rows as rows_of
 from anomaly.cross_fit import MOST, cross_fit_window_pca, enough, raw_by_asset
@@ -14,9 +14,11 @@ from anomaly.domain import Asset, Rung, Samples, Scores, State, Tag, Windows
 from anomaly.rounding import significant
 from anomaly.scaling import Scaler, fit_scaler
 from anomaly.scorers import Raw, Scorer, rolling_z, rules, score_in_batches, window_pca
+from anomaly.scorers.panel import Panel
 from anomaly.sensors import SensorLimits, default_limits, fit_limits
 from anomaly.thresholds import Threshold
 from anomaly.thresholds.budget import fit_threshold
+from anomaly.thresholds.control import control_lines
 from anomaly.training_set import TrainingSet
 from anomaly.windows import sliding
 
@@ -69,7 +71,7 @@ class Detector:
         ready = np.array([state is State.OK for state in windows.state], bool) & self._covered(windows)
         values = np.zeros(windows.values.shape, np.float32)
         values[ready] = self.scaler.scale_windows(rows_of(windows, ready))
-        raw = _score(self.scorer, values, windows.mask, ready)
+        raw = _score(self.scorer, values, windows.mask, ready, windows.times)
         lines = np.array([self.threshold.line(asset) for asset in windows.assets], float)
         score = round_digits(raw.raw / lines)
         known = np.isfinite(score)
@@ -83,7 +85,7 @@ class Detector:
             expected=round_digits(self.scaler.unscale(np.where(known[:, None], raw.expected, np.nan), windows.assets)),
             actual=np.where(windows.mask[:, -1], windows.values[:, -1], np.nan),
             coverage=round_digits(windows.mask.mean(axis=(1, 2))),
-            isolated=self._isolated(values, windows.mask, raw, score, lines),
+            isolated=self._isolated(values, windows, raw, score, lines),
             faults=windows.faults,
             state=tuple(State.OK if k else u for k, u in zip(known, unknown, strict=True)),
             version=self.version,
@@ -102,7 +104,7 @@ class Detector:
     def _isolated(
         self,
         values: Float32[np.ndarray, "window time tag"],
-        mask: Bool[np.ndarray, "window time tag"],
+        windows: Windows,
         raw: Raw,
         score: Float[np.ndarray, " window"],
         lines: Float[np.ndarray, " window"],
@@ -112,9 +114,10 @@ class Detector:
         if self.rung in ONE_BY_ONE or not over.any():
             return np.full(len(score), np.nan)
         rows = np.flatnonzero(over)
-        masked = mask.copy()
+        masked = windows.mask.copy()
         masked[rows, :, raw.contributions[rows].argmax(axis=1)] = False
-        rest = _score(self.scorer, np.where(masked, values, 0.0).astype(np.float32), masked, over)
+        left = np.where(masked, values, 0.0).astype(np.float32)
+        rest = _score(self.scorer, left, masked, over, windows.times)
         return round_digits(rest.raw / lines)
 
 
@@ -123,9 +126,10 @@ def _score(
     values: Float32[np.ndarray, "window time tag"],
     mask: Bool[np.ndarray, "window time tag"],
     which: Bool[np.ndarray, " window"],
+    times: Int64[np.ndarray, " window"],
 ) -> Raw:
     """Scores of the chosen windows at their places; NaN (contributions 0) at the others."""
-    part = score_in_batches(scorer, values[which], mask[which])
+    part = score_in_batches(scorer, values[which], mask[which], times[which])
     shape = (len(which), values.shape[2])
     out = Raw(np.full(len(which), np.nan), np.zeros(shape), np.full(shape, np.nan))
     for whole, some in zip(out, part, strict=True):
@@ -210,12 +214,16 @@ def fit_window_pca(
 def calibrate(
     scorer: Scorer, scaler: Scaler, sensors: SensorLimits, held_back: TrainingSet, budget_per_week: float = 1.0
 ) -> Threshold:
-    """The alert lines of a fitted scorer, from normal rows it was not fitted on (see `thresholds.budget`).
+    """The alert lines of a fitted scorer, from normal rows it was not fitted on, by the rule of its kind (see
+    `thresholds.control` for a panel, `thresholds.budget` for the others).
 
     Raises TooFewRowsError if no window of them is wholly normal.
     """
     windows = held_back.windows(scaler, sensors, scorer.length)
-    return fit_threshold(raw_by_asset(scorer, windows), budget_per_week, held_back.tick)
+    raws = raw_by_asset(scorer, windows)
+    if isinstance(scorer, Panel):
+        return control_lines(raws, budget_per_week)
+    return fit_threshold(raws, budget_per_week, held_back.tick)
 
 
 def _fit_scaler(training: TrainingSet) -> Scaler:

@@ -90,7 +90,7 @@ def _score(
             values[rows, :, without[start:stop]] = 0.0
         return values, mask
 
-    part = score_cut(detector.scorer, (len(first), *size), cut)
+    part = score_cut(detector.scorer, (len(first), *size), cut, strip.times[which])
     for whole, some in zip(out, part, strict=True):
         whole[which] = some
     return out

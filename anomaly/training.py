@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,10 +28,13 @@ from anomaly.model_card import ModelCard, data_sha256, library_versions
 from anomaly.models import builder
 from anomaly.models.batches import Rows, drop_channels, join_rows, window_ends
 from anomaly.models.fitting import FitState, Fitted, fit
+from anomaly.panel_fit import Net, fit_panel
 from anomaly.scaling import Scaler, fit_scaler
+from anomaly.scorers import Scorer
 from anomaly.scorers.reconstruction import fit_reconstruction
 from anomaly.sensors import SensorLimits, fit_limits
-from anomaly.thresholds import highest
+from anomaly.thresholds import Threshold, highest
+from anomaly.thresholds.control import control_lines
 from anomaly.training_set import Split, TrainingSet
 from anomaly.training_spec import OnProgress, Progress, TrainingSpec
 from anomaly.windows import sliding
@@ -93,7 +96,8 @@ def fit_lstm_autoencoder(
     on_progress(_at("export", 0.86, fitted.state, spec))
     predict, difference = _export(model, prepared.stop, spec, workdir)
     on_progress(_at("calibrate", 0.9, fitted.state, spec))
-    detector, exceed = _judge(training, prepared, predict, version, budget_per_week)
+    judge = _judge if spec.panel else _judge_alone
+    detector, exceed = judge(training, prepared, predict, version, budget_per_week)
     figures = {
         "held_out_loss": fitted.state.best,
         "loss": fitted.state.loss,
@@ -184,7 +188,8 @@ def _fit(
         "dropout": spec.dropout,
         "seed": spec.seed,
     }
-    key = hashlib.sha256(json.dumps([asdict(spec), digest, library_versions()], sort_keys=True).encode()).hexdigest()
+    learned = asdict(replace(spec, panel=True))  # how the net is judged does not change what it learns
+    key = hashlib.sha256(json.dumps([learned, digest, library_versions()], sort_keys=True).encode()).hexdigest()
 
     def on_batch(state: FitState, share: float) -> None:
         on_progress(_at("fit", 0.02 + 0.84 * share, state, spec))
@@ -222,7 +227,19 @@ def _export(model: Any, held: Rows, spec: TrainingSpec, workdir: Path) -> tuple[
 def _judge(
     training: TrainingSet, prepared: _Prepared, predict: Compiled, version: str, budget_per_week: float
 ) -> tuple[Detector, float]:
-    """The detector, and the share of the newest held-back rows over its line.
+    """The net as one view of a panel, and the share of rows over the line, of those that no view was fitted on."""
+    net = Net(predict, predict.length, prepared.split.held_back)
+    panel, raws = fit_panel(training, prepared.scaler, prepared.limits, net)
+    threshold = control_lines(raws, budget_per_week)
+    over = sum(int((raw > threshold.line(asset)).sum()) for asset, raw in raws.items())
+    detector = _detector(training, prepared, panel, threshold, version)
+    return detector, over / max(sum(len(raw) for raw in raws.values()), 1)
+
+
+def _judge_alone(
+    training: TrainingSet, prepared: _Prepared, predict: Compiled, version: str, budget_per_week: float
+) -> tuple[Detector, float]:
+    """The net alone, and the share of the newest held-back rows over its line.
 
     Errors are sized on the stopping block. The line is the higher of those that either held-back block asks for: they
     are hours of different load, and the next hour may be like either.
@@ -238,8 +255,15 @@ def _judge(
     )
     raws = raw_by_asset(scorer, calibration.windows(prepared.scaler, prepared.limits, predict.length))
     over = sum(int((raw > threshold.line(asset)).sum()) for asset, raw in raws.items())
+    detector = _detector(training, prepared, scorer, threshold, version)
+    return detector, over / max(sum(len(raw) for raw in raws.values()), 1)
+
+
+def _detector(
+    training: TrainingSet, prepared: _Prepared, scorer: Scorer, threshold: Threshold, version: str
+) -> Detector:
     since, until = training.span
-    detector = Detector(
+    return Detector(
         group=training.group,
         version=version,
         tags=training.tags,
@@ -252,7 +276,6 @@ def _judge(
         trained_from=since,
         trained_until=until,
     )
-    return detector, over / max(sum(len(raw) for raw in raws.values()), 1)
 
 
 def _ranges(training: TrainingSet) -> dict[str, tuple[float, float]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 
 from anomaly.blocks import rows as rows_of
 from anomaly.domain import Samples, State, Tag
@@ -34,6 +34,8 @@ class TrainingWindows(NamedTuple):
     values: Float32[np.ndarray, "window time tag"]
     mask: Bool[np.ndarray, "window time tag"]
     assets: tuple[str, ...]
+    times: Int64[np.ndarray, " window"]
+    """Event time of the last rows, ns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,25 +87,34 @@ class TrainingSet:
             raise TooFewRowsError(f"Group {self.group} has no two rows in a line. Wait, or import its history.")
         return int(np.median(np.concatenate(steps)))
 
-    def windows(self, scaler: Scaler, limits: SensorLimits, length: int, most: int | None = None) -> TrainingWindows:
+    def windows(
+        self, scaler: Scaler, limits: SensorLimits, length: int, most: int | None = None, least: int | None = None
+    ) -> TrainingWindows:
         """All wholly normal windows of `length` rows, scaled, sensor faults masked. May be empty.
 
-        `most`: about so many at most, evenly spaced.
+        `most`: about so many at most, evenly spaced. `least`: a window with so many normal rows at its end will do, the
+        rows before them masked: short stretches then lose few windows.
         """
+        needed = length if least is None else least
         step = 1 if most is None else -(-sum(map(len, self.samples)) // most) or 1
         values: list[np.ndarray] = [np.empty((0, length, len(self.tags)), np.float32)]
         assets: list[str] = []
         masks = [np.empty((0, length, len(self.tags)), bool)]
+        times = [np.empty(0, np.int64)]
         for part, normal in zip(self.samples, self.normal, strict=True):
             found = sliding(part, 0, length, self.tags, limits, self.mode)
-            past = np.cumsum(np.concatenate([np.zeros(length, int), ~normal]))
-            good = np.array([state is State.OK for state in found.state], bool) & (past[length:] == past[: len(part)])
-            good &= found.mask[:, -1].any(axis=1)
-            chosen = rows_of(found, np.flatnonzero(good)[::step])
-            values.append(scaler.scale_windows(chosen))
-            masks.append(chosen.mask)
+            run = _run(normal & _running(part, self.mode), part.restart)
+            good = (run >= needed) & found.mask[:, -1].any(axis=1)
+            if least is None:
+                good &= np.array([state is State.OK for state in found.state], bool)
+            picked = np.flatnonzero(good)[::step]
+            chosen = rows_of(found, picked)
+            inside = np.arange(length)[None, :] >= length - run[picked][:, None]
+            masks.append(chosen.mask & inside[:, :, None])
+            values.append(np.where(masks[-1], scaler.scale_windows(chosen), np.float32(0.0)))
             assets += chosen.assets
-        return TrainingWindows(np.concatenate(values), np.concatenate(masks), tuple(assets))
+            times.append(part.times[picked])
+        return TrainingWindows(np.concatenate(values), np.concatenate(masks), tuple(assets), np.concatenate(times))
 
     def split(self) -> Split:
         """Rows to fit on (65 %), for early stopping (15 %, from the middle) and for the alert line (20 %, the newest).
@@ -162,6 +173,17 @@ class Split:
     def __iter__(self) -> Iterator[TrainingSet]:
         """`fit, held_back = training.split()`."""
         return iter((self.fit, self.held_back))
+
+
+def _run(good: Bool[np.ndarray, " row"], restart: Bool[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
+    """How many good rows in a line end at each row, since the last restart.
+
+    >>> _run(np.array([True, True, False, True, True]), np.array([True, False, False, False, True])).tolist()
+    [1, 2, 0, 1, 1]
+    """
+    row = np.arange(len(good), dtype=np.int64)
+    broken = np.where(~good, row + 1, np.where(restart, row, 0))
+    return np.asarray(row + 1 - np.maximum.accumulate(broken)) if len(row) else row
 
 
 def _begun(samples: Samples) -> Samples:

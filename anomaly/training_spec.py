@@ -16,7 +16,8 @@ class TrainingSpec:
 
     `windows_per_epoch`: windows drawn anew each epoch, at most. `channel_dropout`: chance of each tag to be missing
     from a window, 0..1. `latent`, `linear`: sizes of both bottlenecks; `linear` 0 leaves that path out. `focus`: share
-    of the loss on the window's last row, which is what is scored.
+    of the loss on the window's last row, which is what is scored. `panel`: the linear views are fitted beside the net
+    and judge with it; without them the net is judged alone.
     """
 
     length: int = 32
@@ -34,6 +35,7 @@ class TrainingSpec:
     channel_dropout: float = 0.1
     focus: float = 0.3
     seed: int = 0
+    panel: bool = True
     architecture: str = "lstm_autoencoder"
 
     def __post_init__(self) -> None:

@@ -27,7 +27,7 @@ from anomaly.evaluation import CONTROLS
 from anomaly.training_set import TrainingSet
 from pipelines.datasets.bench import Bench, Series, Task
 from pipelines.figures import Figures, Judged, figures_of, judged, summary_of
-from pipelines.rungs import SAME_AS, fit_model
+from pipelines.rungs import fit_model
 from pipelines.training_service import training_set_from_readings
 
 TRAINING = "training"
@@ -92,7 +92,7 @@ def evaluate(bench: Bench, model: str, seed: int, on_step: OnStep) -> Run:
 
 def fit(task: Task, model: str, seed: int) -> Detector:
     """The detector that production would learn from the task's training rows. Raises TooFewRowsError."""
-    detector = fit_model(_cleaned(task, task.train), _asset(task).tags, SAME_AS.get(model, model), seed)
+    detector = fit_model(_cleaned(task, task.train), _asset(task).tags, model, seed)
     if task.calibration is None:
         return detector
     held_back = _cleaned(task, task.calibration)

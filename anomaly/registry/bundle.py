@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from anomaly.registry.manifest import FORMAT, ArrayEntry, FileEntry, Manifest, M
 from anomaly.registry.nets import check_keras, check_onnx
 from anomaly.scaling import Scaler
 from anomaly.scorers import Scorer, State
+from anomaly.scorers.panel import Panel
 from anomaly.scorers.reconstruction import Reconstruction
 from anomaly.scorers.rolling_z import RollingZ
 from anomaly.scorers.window_pca import WindowPca
@@ -160,7 +161,7 @@ def _scorer(manifest: Manifest, members: Mapping[str, bytes], device: Device) ->
     state: State = {**manifest.numbers, **arrays}
     try:
         if manifest.rung is Rung.LSTM_AUTOENCODER:
-            return Reconstruction.from_state(state, _net(manifest, members, device))
+            return _with_net(state, manifest, members, device)
         return SIMPLE_SCORERS[manifest.rung](state)
     except ModelRefused:
         raise
@@ -168,10 +169,18 @@ def _scorer(manifest: Manifest, members: Mapping[str, bytes], device: Device) ->
         raise ModelRefused(f"scorer.npz does not rebuild the scorer ({error!r:.200}); train the model again") from error
 
 
-def _net(manifest: Manifest, members: Mapping[str, bytes], device: Device) -> Compiled:
+def _with_net(state: State, manifest: Manifest, members: Mapping[str, bytes], device: Device) -> Scorer:
+    """A panel of views with a net among them, or the net alone."""
+    rows = state.get("net.length")
+    if rows is None:
+        return Reconstruction.from_state(state, _net(manifest, members, device, manifest.length))
+    return Panel.from_state(state, _net(manifest, members, device, int(np.asarray(rows))))
+
+
+def _net(manifest: Manifest, members: Mapping[str, bytes], device: Device, length: int) -> Compiled:
     """The net behind ONNX Runtime, checked inside and asked its golden windows. A GPU that fails them is not used."""
     check_keras(members["model.keras"])
-    check_onnx(members["model.onnx"], manifest.length, len(manifest.tags))
+    check_onnx(members["model.onnx"], length, len(manifest.tags))
     golden = Golden.from_arrays(read_npz(members["golden.npz"], "golden.npz"))
     predict = load_compiled(members["model.onnx"], device)
     try:
@@ -207,7 +216,7 @@ def _check_sizes(detector: Detector) -> None:
         values = np.zeros((2, detector.length, tags), np.float32)
         mask = np.ones(values.shape, bool)
         mask[1, :, 0] = tags == 1
-        raw = detector.scorer.score(values, mask)
+        raw = detector.scorer.score(values, mask, np.zeros(2, np.int64))
     except Exception as error:
         raise ModelRefused(f"the scorer fails on an empty window ({error!r:.200}); train the model again") from error
     if raw.raw.shape != (2,) or raw.contributions.shape != (2, tags) or not np.isfinite(raw.raw).all():

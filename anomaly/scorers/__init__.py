@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 
 from anomaly.domain import Rung
 
@@ -48,8 +48,16 @@ class Scorer(Protocol):
         """Rows a window must have."""
         ...
 
-    def score(self, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]) -> Raw:
-        """Score scaled windows (0.0 where masked) by their last rows; higher is stranger, 0 is perfectly normal."""
+    def score(
+        self,
+        values: Float32[np.ndarray, "window time tag"],
+        mask: Bool[np.ndarray, "window time tag"],
+        times: Int64[np.ndarray, " window"] | None = None,
+    ) -> Raw:
+        """Score scaled windows (0.0 where masked) by their last rows; higher is stranger, 0 is perfectly normal.
+
+        `times`: event time of the last rows, ns, for scorers that know the time of day.
+        """
         ...
 
     def state(self) -> State:
@@ -62,16 +70,21 @@ Cut: TypeAlias = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
 def score_in_batches(
-    scorer: Scorer, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]
+    scorer: Scorer,
+    values: Float32[np.ndarray, "window time tag"],
+    mask: Bool[np.ndarray, "window time tag"],
+    times: Int64[np.ndarray, " window"] | None = None,
 ) -> Raw:
     """Score any number of windows in calls of exactly `BATCH`; the last call is filled up with all-zero windows.
 
     A kernel may sum in another order for another batch size; with one size only, a replay gives the same bytes.
     """
-    return score_cut(scorer, values.shape, lambda start, stop: (values[start:stop], mask[start:stop]))
+    return score_cut(scorer, values.shape, lambda start, stop: (values[start:stop], mask[start:stop]), times)
 
 
-def score_cut(scorer: Scorer, shape: tuple[int, ...], cut: Cut) -> Raw:
+def score_cut(
+    scorer: Scorer, shape: tuple[int, ...], cut: Cut, times: Int64[np.ndarray, " window"] | None = None
+) -> Raw:
     """The same for windows of that shape (window, time, tag) that are cut as they are needed."""
     count, tags = shape[0], shape[2]
     raw, contributions, expected = np.empty(count), np.empty((count, tags)), np.empty((count, tags))
@@ -80,7 +93,11 @@ def score_cut(scorer: Scorer, shape: tuple[int, ...], cut: Cut) -> Raw:
         filled = np.zeros((BATCH, *shape[1:]), np.float32)
         seen = np.ones(filled.shape, bool)
         filled[: stop - start], seen[: stop - start] = cut(start, stop)
-        part = scorer.score(filled, seen)
+        clock = None
+        if times is not None:
+            clock = np.zeros(BATCH, np.int64)
+            clock[: stop - start] = times[start:stop]
+        part = scorer.score(filled, seen, clock)
         raw[start:stop] = part.raw[: stop - start]
         contributions[start:stop] = part.contributions[: stop - start]
         expected[start:stop] = part.expected[: stop - start]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 
 from anomaly.domain import Rung
 from anomaly.scorers import BATCH, Raw, State
@@ -41,7 +41,12 @@ class Reconstruction:
         """Step of the cold-start ladder."""
         return Rung.LSTM_AUTOENCODER
 
-    def score(self, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]) -> Raw:
+    def score(
+        self,
+        values: Float32[np.ndarray, "window time tag"],
+        mask: Bool[np.ndarray, "window time tag"],
+        times: Int64[np.ndarray, " window"] | None = None,
+    ) -> Raw:
         """Score by the whitened error of the last rows; `expected` is the net's last row. NaN if it draws NaN or ∞."""
         drawn = np.asarray(self.predict(values, mask), np.float64)
         sound = np.asarray(np.isfinite(drawn).all(axis=(1, 2)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 
 from anomaly.domain import Rung
 from anomaly.scorers import Raw, State
@@ -43,7 +43,12 @@ class RollingZ:
         """Step of the cold-start ladder."""
         return Rung.ROLLING_Z
 
-    def score(self, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]) -> Raw:
+    def score(
+        self,
+        values: Float32[np.ndarray, "window time tag"],
+        mask: Bool[np.ndarray, "window time tag"],
+        times: Int64[np.ndarray, " window"] | None = None,
+    ) -> Raw:
         """Score by the root mean square of the tags' z; `expected` is their median so far.
 
         A tag counts if its last row and at least `ENOUGH` earlier ones (or half of them, if fewer) were seen; NaN if

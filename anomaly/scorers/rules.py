@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 
 from anomaly.domain import Rung, Tag
 from anomaly.scorers import Raw, State
@@ -44,7 +44,12 @@ class Rules:
         """A rule needs one row."""
         return 1
 
-    def score(self, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]) -> Raw:
+    def score(
+        self,
+        values: Float32[np.ndarray, "window time tag"],
+        mask: Bool[np.ndarray, "window time tag"],
+        times: Int64[np.ndarray, " window"] | None = None,
+    ) -> Raw:
         """Score by the worst tag; `expected` is the limit for tags beyond it, NaN for the others.
 
         NaN where no tag that has a limit was seen: not knowing is never a silent zero.

@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 
 from anomaly.domain import Rung
 from anomaly.scorers import Raw, State
-from anomaly.scorers.residuals import Whitening, distinct, ewma_weights, patterns, times
+from anomaly.scorers.residuals import Whitening, distinct, ewma_weights, patterns
+from anomaly.scorers.residuals import times as row_by_row
 
 LENGTH = 30
 """Rows in a window: errors are tracked over the last 21 of them, each from the ten rows before it and itself."""
@@ -59,7 +60,12 @@ class WindowPca:
         """Step of the cold-start ladder."""
         return Rung.WINDOW_PCA
 
-    def score(self, values: Float32[np.ndarray, "window time tag"], mask: Bool[np.ndarray, "window time tag"]) -> Raw:
+    def score(
+        self,
+        values: Float32[np.ndarray, "window time tag"],
+        mask: Bool[np.ndarray, "window time tag"],
+        times: Int64[np.ndarray, " window"] | None = None,
+    ) -> Raw:
         """Score by the whitened residuals of the last rows; `expected` is the last row's projection, of every tag.
 
         NaN where no tag of the last row was seen.
@@ -95,7 +101,7 @@ class WindowPca:
         projected, size = np.empty((len(cells), tags)), np.ones((len(cells), tags))
         for pattern, rows in patterns(seen):
             operator, size[rows] = self._project(pattern)
-            projected[rows] = times(centred[rows], operator)
+            projected[rows] = row_by_row(centred[rows], operator)
         residual = np.where(seen[:, -tags:], (centred[:, -tags:] - projected) / np.sqrt(size), 0.0)
         return residual, projected + self.mean[-tags:]
 

@@ -27,10 +27,10 @@ from pipelines.datasets.bench import Bench
 from pipelines.evaluating import OnStep, RowScores, Run
 from pipelines.evaluating import evaluate as run_model
 from pipelines.figures import worst
-from pipelines.rungs import DEFAULT, MODELS, SAME_AS, SEEDED
+from pipelines.rungs import DEFAULT, MODELS, NET_ALONE, SEEDED
 from pipelines.suggesting import did_you_mean
 
-USUAL = (DEFAULT, "window_pca")
+USUAL = (DEFAULT, NET_ALONE, "window_pca")
 """Models that are run when none is named; the controls always are."""
 
 
@@ -80,8 +80,7 @@ def _models(asked: Sequence[str]) -> tuple[str, ...]:
     for name in asked:
         if name not in MODELS:
             raise ConfigurationError(f"no model {name!r}{did_you_mean(name, MODELS)}")
-    chosen = tuple(dict.fromkeys(asked)) or USUAL
-    return tuple(name for name in chosen if DEFAULT not in chosen or SAME_AS[DEFAULT] != name)
+    return tuple(dict.fromkeys(asked)) or USUAL
 
 
 def _chosen(bench: Bench, wanted: Sequence[str]) -> Bench:
@@ -98,7 +97,7 @@ def _chosen(bench: Bench, wanted: Sequence[str]) -> Bench:
 
 def _run(bench: Bench, model: str, seeds: int) -> Result:
     """All seeds, or one where another would change nothing."""
-    many = seeds if SAME_AS.get(model, model) in SEEDED else 1
+    many = seeds if model in SEEDED else 1
     runs = []
     with _bar(f"{bench.name} {model}", many) as on_step:
         for seed in range(many):
@@ -121,13 +120,9 @@ def _bar(title: str, seeds: int) -> Iterator[OnStep]:
 
 
 def _rows(run: Run, models: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The figures as JSON; those of the default stand under the name of what it is, too."""
-    names = [run.model]
-    if run.model == DEFAULT:
-        names.append(SAME_AS[DEFAULT])
-    for name in names:
-        for row in (*run.rows, run.summary):
-            yield replace(row, model=name).as_json()
+    """The figures as JSON."""
+    for row in (*run.rows, run.summary):
+        yield row.as_json()
 
 
 def _told(bench: Bench, results: Sequence[Result], seeds: int) -> str:
@@ -136,8 +131,8 @@ def _told(bench: Bench, results: Sequence[Result], seeds: int) -> str:
     series = [row for run in shown if run.model not in CONTROLS for row in run.rows]
     lines = [f"{bench.name}: every series", table(series), ""]
     lines += [f"{bench.name}: {bench.protocol.summary} = {bench.protocol.why}", table([run.summary for run in shown])]
-    if any(run.model == DEFAULT for run in shown):
-        lines.append(f"{DEFAULT} is {SAME_AS[DEFAULT]} for now: one and the same detector, run once.")
+    if {DEFAULT, NET_ALONE} <= {run.model for run in shown}:
+        lines.append(f"{DEFAULT} is the LSTM autoencoder with the linear views beside it; {NET_ALONE} its net alone.")
     if seeds > 1 and any(len(result.runs) > 1 for result in results):
         lines.append(f"Of {seeds} seeds the worst is shown; --json has all. Models without chance have one.")
     lines += dict.fromkeys(note for result in results for run in result.runs for note in run.notes)

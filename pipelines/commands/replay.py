@@ -29,7 +29,7 @@ from pipelines.plant_file import load_plant
 from pipelines.replaying import Replayed, by_asset
 from pipelines.replaying import replay as run_replay
 from pipelines.run_source import zone_of_files
-from pipelines.rungs import MODELS, SAME_AS
+from pipelines.rungs import MODELS
 from pipelines.settings import Settings
 from pipelines.sources.folder import Folder
 from pipelines.suggesting import did_you_mean
@@ -63,7 +63,7 @@ def replay(
             plant,
             readings,
             train_rows,
-            SAME_AS.get(model, model),
+            model,
             seed,
             lambda what, share: progress.update(bar, completed=share, what=what),
             policy,

@@ -117,7 +117,7 @@ def test_a_trained_detector_is_calm_when_healthy_and_sees_what_breaks(
     fault = replace(healthy, values=broken)
     calm, alarm = (detector.detect(detector.windows(samples, 0)) for samples in (healthy, fault))
     known = np.isfinite(calm.score)
-    assert known.sum() > 1_400
+    assert known.sum() > 1_500 - 3 * detector.length  # after the start and after two holes
     assert calm.anomalous[known].mean() < 0.02
     assert alarm.anomalous[1_300:].mean() > 0.9
     assert alarm.contributions[1_300:].sum(axis=0).argmax() == 1
