@@ -7,6 +7,7 @@ native broker by `kafka_server.py` in the folder that PLANTWATCH_TEST_SERVERS na
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -96,13 +97,12 @@ def have_image() -> bool:
     return False
 
 
-@contextmanager
-def container() -> Iterator[str]:
-    """A broker in a container on a free port of the loopback."""
+def start_container(name: str) -> str:
+    """A broker in a container on a free port of the loopback; its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    address, name = f"127.0.0.1:{port}", f"plantwatch-test-kafka-{uuid.uuid4().hex[:8]}"
+    address = f"127.0.0.1:{port}"
     settings = {
         "NODE_ID": "1",
         "PROCESS_ROLES": "broker,controller",
@@ -126,9 +126,14 @@ def container() -> Iterator[str]:
         pytest.skip(f"{MISSING}; docker run says: {started.stderr.strip()[-300:]}")
     try:
         await_answer(address, 90.0)
-        yield address
-    finally:
-        subprocess.run(["docker", "rm", "-f", name], check=False, capture_output=True, timeout=60)
+    except BaseException:
+        stop_container(name)
+        raise
+    return address
+
+
+def stop_container(name: str) -> None:
+    subprocess.run(["docker", "rm", "-f", name], check=False, capture_output=True, timeout=60)
 
 
 def await_answer(address: str, patience_s: float) -> None:
@@ -152,14 +157,13 @@ def shared_lock(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def shared_native(folder: Path) -> Iterator[str]:
-    """One native broker for all processes of this test run: the first starts it, the last stops it."""
+def shared(folder: Path, start: Callable[[], str], stop: Callable[[], None]) -> Iterator[str]:
+    """The address of one broker for all processes of this test run: the first starts it, the last stops it."""
     folder.mkdir(exist_ok=True)
     users = folder / "users.json"
-    broker = Broker(script(), folder / "data")
     with shared_lock(folder / "lock"):
         known = json.loads(users.read_text()) if users.exists() else {"count": 0}
-        address = str(known["address"]) if known["count"] else broker.start().address
+        address = str(known["address"]) if known["count"] else start()
         users.write_text(json.dumps({"count": known["count"] + 1, "address": address}))
     try:
         yield address
@@ -168,7 +172,7 @@ def shared_native(folder: Path) -> Iterator[str]:
             left = json.loads(users.read_text())["count"] - 1
             users.write_text(json.dumps({"count": left, "address": address}))
             if left == 0:
-                broker.stop()
+                stop()
 
 
 @pytest.fixture(scope="session")
@@ -177,14 +181,20 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if address := os.environ.get(ADDRESS):
         await_answer(address, 5.0)
         yield address
-    elif have_image():
-        with container() as address:
-            yield address
+        return
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kafka-server"
+    if have_image():
+        name = f"plantwatch-test-kafka-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+        ways: tuple[Callable[[], str], Callable[[], None]] = (
+            lambda: start_container(name),
+            lambda: stop_container(name),
+        )
     else:
-        base = tmp_path_factory.getbasetemp()
-        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-        with shared_native(shared / "kafka-server") as address:
-            yield address
+        broker = Broker(script(), folder / "data")
+        ways = (lambda: broker.start().address, broker.stop)
+    with shared(folder, *ways) as address:
+        yield address
 
 
 @pytest.fixture
