@@ -8,6 +8,7 @@ committed. A receiver that fails keeps its transitions in the outbox and holds u
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +83,10 @@ class _Home:
 
 
 class AlertWorker:
-    """Worker of the alert service, for the loop in `service`. `timer`: monotonic seconds, for retries alone."""
+    """Worker of the alert service, for the loop in `service`. `timer`: monotonic seconds, for waits alone.
+
+    `look_s`: how often it is asked what people want.
+    """
 
     name = "alert"
     topics: tuple[str, ...] = (topics.SCORES,)
@@ -94,11 +98,14 @@ class AlertWorker:
         policy: AlertPolicy,
         notifiers: Sequence[Notifier],
         timer: Callable[[], float] = time.monotonic,
+        *,
+        look_s: float = 0.0,
     ) -> None:
         self._log = log
         self._policy = policy
         self._notifiers = {notifier.name: notifier for notifier in notifiers}
         self._timer = timer
+        self._look_s = look_s
         self._quiet_until: dict[str, float] = {}
         self._remind_at: dict[str, float] = {}
         self._watch = AlertWatch()
@@ -109,6 +116,7 @@ class AlertWorker:
     def reset(self) -> None:
         """Forget all that came from the log."""
         self._homes: dict[int, _Home] = {}
+        self._asked = -math.inf
 
     def assign(self, partition: Partition, committed: int | None, metadata: Metadata) -> int:
         """Load the alert states of the partition's assets."""
@@ -160,8 +168,10 @@ class AlertWorker:
 
     def write(self) -> Mapping[Partition, tuple[int, Metadata]]:
         """Take in commands, store the states, tell everybody, store what was confirmed."""
-        for home in self._homes.values():
-            self._obey(home)
+        now = self._timer()
+        if now - self._asked >= self._look_s:
+            self._obey()
+            self._asked = now
         self._store()
         if self._tell():
             self._store()
@@ -171,12 +181,18 @@ class AlertWorker:
             for number, home in self._homes.items()
         }
 
-    def _obey(self, home: _Home) -> None:
-        while records := self._log.read(_COMMANDS, home.commands, _PAGE):
+    def _obey(self) -> None:
+        """Take in new commands: they are read once for all partitions."""
+        homes = list(self._homes.values())
+        position = min((home.commands for home in homes), default=0)
+        while homes and (records := self._log.read(_COMMANDS, position, _PAGE)):
             for record in records:
-                if record.value is not None:
-                    self._apply(home, record.value, record.offset)
-            home.commands = records[-1].offset + 1
+                for home in homes:
+                    if record.offset >= home.commands:
+                        home.commands = record.offset + 1
+                        if record.value is not None:
+                            self._apply(home, record.value, record.offset)
+            position = records[-1].offset + 1
 
     def _apply(self, home: _Home, value: bytes, offset: int) -> None:
         try:

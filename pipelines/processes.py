@@ -34,6 +34,8 @@ from pipelines.starting import Starter
 from pipelines.trainer import TrainWorker
 from pipelines.wiring_servers import member_of
 
+LOOK_S: Final = 0.2
+"""Commands and wished versions are asked for so often: each time is a question to the broker."""
 LADDER_S: Final = 10.0
 """The trainer looks so often whether there is enough to learn from: it asks the historian and the log for it."""
 
@@ -75,7 +77,11 @@ def _score(given: Opened) -> Built:
     plant = given.starter.open("plant file", lambda: starting.open_plant(given.settings))
     log = given.log(topics.READINGS, topics.SCORES, topics.MODELS, topics.DEAD_LETTERS)
     worker = ScoreWorker(
-        log, plant, wiring.open_registry(given.settings), readings_format=given.settings.readings_format
+        log,
+        plant,
+        wiring.open_registry(given.settings),
+        readings_format=given.settings.readings_format,
+        look_s=LOOK_S,
     )
 
     def notes() -> list[str]:
@@ -116,7 +122,7 @@ def _alert(given: Opened) -> Built:
     )
     policy = AlertPolicy(episodes=settings.episode_policy(), critical=settings.critical_assets)
     names = tuple(notifier.name for notifier in notifiers)
-    worker = AlertWorker(log, replace(policy, plant=plant, receivers=names), notifiers)
+    worker = AlertWorker(log, replace(policy, plant=plant, receivers=names), notifiers, look_s=LOOK_S)
 
     def notes() -> list[str]:
         failing = worker.status().get("failing")

@@ -6,6 +6,8 @@ the models topic. What a crash left emitted but not committed is found on the sc
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -40,14 +42,17 @@ _log = structlog.get_logger(__name__)
 
 
 class ScoreWorker:
-    """Worker of the score service, for the loop in `service`."""
+    """Worker of the score service, for the loop in `service`. `look_s`: how often it is asked what shall serve."""
 
     name = "score"
     topics: tuple[str, ...] = (topics.READINGS,)
     patient = False
 
-    def __init__(self, log: Log, plant: Plant, models: ModelSource, *, readings_format: str = "auto") -> None:
+    def __init__(
+        self, log: Log, plant: Plant, models: ModelSource, *, readings_format: str = "auto", look_s: float = 0.0
+    ) -> None:
         self._log = log
+        self._look_s = look_s
         self._format = readings_format
         self._assets: dict[str, Asset] = {asset.path: asset for asset in plant.assets}
         self._groups: dict[str, tuple[Asset, ...]] = dict(plant.groups())
@@ -59,6 +64,7 @@ class ScoreWorker:
     def reset(self) -> None:
         """Forget all that came from the log."""
         self._table = ServingTable()
+        self._looked = -math.inf
         self._partitions: dict[int, PartitionState] = {}
         self._held: dict[tuple[int, str], Held] = {}
         self._jobs: list[Job] = []
@@ -270,12 +276,19 @@ class ScoreWorker:
         with metrics.stage("append"):
             self._out.append(self._log, self._partitions)
         self._watch.tell(self._serving_detectors, max((s.newest_append for s in self._partitions.values()), default=0))
-        self._table.refresh(self._log)
+        self._look()
         for state in self._partitions.values():
             if state.refilled:
                 self._take_up(state)
                 self._let_go(state)
         return {Partition(topics.READINGS, s.number): (s.next_offset, s.metadata()) for s in self._partitions.values()}
+
+    def _look(self) -> None:
+        """Whether another version is wished: a question to the log, so not for every small batch."""
+        now = time.monotonic()
+        if now - self._looked >= self._look_s:
+            self._table.refresh(self._log)
+            self._looked = now
 
     def _score(self) -> None:
         """Judge the windows that are laid out, one strip a version."""

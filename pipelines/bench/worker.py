@@ -19,6 +19,7 @@ from pipelines.bench.net import bench_detector
 from pipelines.bench.places import Places
 from pipelines.bench.workload import Workload
 from pipelines.condition import Condition
+from pipelines.processes import LOOK_S
 from pipelines.recording import RecordWorker
 from pipelines.scoring import ScoreWorker
 from pipelines.service import Worker
@@ -73,10 +74,10 @@ def serve(role: str, member: str, places: Places, pipe: Connection) -> None:
 def _worker(role: str, member: str, places: Places, meter: Meter) -> Worker:
     log = cast("Any", MeteredLog(places.open_log(f"{member}-out"), meter))
     if role == "score":
-        return ScoreWorker(log, places.plant, BenchModels(places, meter))
+        return ScoreWorker(log, places.plant, BenchModels(places, meter), look_s=LOOK_S)
     if role == "record":
         return RecordWorker(log, cast("Any", MeteredHistorian(places.open_historian(), meter)))
-    return AlertWorker(log, AlertPolicy(plant=places.plant), [])
+    return AlertWorker(log, AlertPolicy(plant=places.plant), [], look_s=LOOK_S)
 
 
 def _answer(pipe: Connection, worker: MeteredWorker, meter: Meter, stop: threading.Event, condition: Condition) -> None:
