@@ -18,7 +18,7 @@ from pipelines.adapters.memory import MemoryClock, MemoryLog, MemoryNotifier
 from pipelines.alert_service import RETRY_S, AlertWorker
 from pipelines.alert_state import AlertPolicy, decode_state
 from pipelines.codec import Command, CommandKind
-from pipelines.ports import AlertEvent, NewRecord, Partition
+from pipelines.ports import AlertEvent, NewRecord, Partition, Record
 from pipelines.service import Session
 
 TICK = 10 * SECOND
@@ -80,12 +80,12 @@ class Bench:
         self.asked = 0
         self.start()
 
-    def start(self) -> None:
+    def start(self, look_s: float = 0.0) -> None:
         """A new process; the old one, if any, is gone without a word."""
         for group in self.log.groups.values():
             group.leave(list(group.members))
         policy = AlertPolicy(plant=PLANT, receivers=tuple(receiver.name for receiver in self.receivers))
-        self.worker = AlertWorker(self.log, policy, self.receivers, timer=lambda: self.time)
+        self.worker = AlertWorker(self.log, policy, self.receivers, timer=lambda: self.time, look_s=look_s)
         self.session = Session(self.worker, self.log.join("alert", self.worker.topics), 64)
 
     def turns(self, count: int = 3) -> None:
@@ -170,6 +170,28 @@ def test_rows_over_the_line_are_told_once_and_are_on_the_topic_and_committed(ben
 def test_the_state_with_its_outbox_is_durable_before_anybody_is_told(bench: Bench) -> None:
     raised(bench)
     assert bench.receivers[0].stored_before == [True]
+
+
+def test_commands_are_asked_for_no_more_often_than_told_and_once_for_all_partitions() -> None:
+    bench, asked = Bench(), list[Partition]()
+    bench.start(look_s=5.0)
+    read = bench.log.read
+
+    def counted(partition: Partition, offset: int, limit: int) -> tuple[Record, ...]:
+        if partition.topic == topics.COMMANDS:
+            asked.append(partition)
+        return read(partition, offset, limit)
+
+    bench.log.read = counted  # type: ignore[method-assign]
+    alert = raised(bench)
+    bench.turns(5)
+    assert len(asked) == 1
+    bench.ask(CommandKind.ACKNOWLEDGE, PUMP, alert)
+    bench.turns()
+    assert not bench.alerts()[alert].acknowledged_by
+    bench.time += 5.0
+    bench.turns()
+    assert bench.alerts()[alert].acknowledged_by == "ann"
 
 
 def test_quiet_rows_write_no_state(bench: Bench) -> None:
