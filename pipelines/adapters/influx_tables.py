@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -13,6 +14,9 @@ from pipelines.adapters.historian_rows import empty
 from pipelines.adapters.influx_client import Table
 from pipelines.adapters.influx_lines import BAD, DOUBTFUL, UNCERTAIN, VALUE
 from pipelines.adapters.influx_names import natural, original
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def nanoseconds(times: Sequence[str]) -> Int64[np.ndarray, " row"]:
@@ -77,18 +81,18 @@ def cells(
     | None
 ):
     """Time, value, column of the tag, and whether it is a doubtful value, of each row whose tag is asked for; None for
-    a table of another shape. Floats come back exactly.
+    a table of another shape. Floats come back exactly. What is no number was written by somebody else: passed over.
     """
     if not {"_time", "_value", "_field"} <= set(table.columns):
         return None
     import pandas as pd  # noqa: PLC0415  # only who reads many rows has it installed
 
-    frame = pd.read_csv(
-        io.StringIO(table.text),
-        usecols=["_time", "_value", "_field"],
-        dtype={"_time": "str", "_value": "float64", "_field": "category"},
-        na_filter=False,
-    )
+    try:
+        frame = _frame(table, "float64")
+    except ValueError:
+        frame = _frame(table, "str")
+        frame["_value"] = pd.to_numeric(frame["_value"], errors="coerce")
+        frame = frame[frame["_value"].notna()]
     times = pd.to_datetime(frame["_time"], format="ISO8601", utc=True).dt.as_unit("ns").astype("int64").to_numpy()
     place = {tag: i for i, tag in enumerate(tags)}
     fields = [str(field) for field in frame["_field"].cat.categories]
@@ -97,3 +101,15 @@ def cells(
     codes = frame["_field"].cat.codes.to_numpy()
     asked = columns[codes] >= 0
     return times[asked], frame["_value"].to_numpy()[asked], columns[codes][asked], doubtful[codes][asked]
+
+
+def _frame(table: Table, value: str) -> pd.DataFrame:
+    """The three columns we need; `value`: type of the values. Raises ValueError if they are of another."""
+    import pandas as pd  # noqa: PLC0415  # only who reads many rows has it installed
+
+    return pd.read_csv(
+        io.StringIO(table.text),
+        usecols=["_time", "_value", "_field"],
+        dtype={"_time": "str", "_value": value, "_field": "category"},
+        na_filter=False,
+    )
