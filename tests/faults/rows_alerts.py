@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 
 from pipelines import topics
 from tests.faults.receiver import Mode
@@ -27,9 +28,13 @@ def receiver_fails(stage: Stage) -> None:
             stage.receiver.mode = "take"
             stage.over(strike)
             time.sleep(16.0)  # a receiver that failed is left alone for 15 s
-        for _ in range(6 if stage.full else 2):
+        kills = 6 if stage.full else 2
+        for _ in range(kills):
             _killed_between(stage)
     delivered = len(stage.receiver.told) - len(stage.receiver.keys())
+    most = max(Counter(key for key, _ in stage.receiver.told).values())
+    if most > 1 + kills:
+        stage.complaints.append(f"a transition was told {most} times, with {kills} crashes: more than one copy a crash")
     if not delivered:
         stage.complaints.append("no transition was told twice: the kills did not strike between telling and noting")
     stage.notes.append(f"{delivered} of {len(stage.receiver.told)} deliveries were repetitions, each with its key")
