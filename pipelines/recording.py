@@ -7,10 +7,12 @@ historian (removed, or lost) is filled again from all that the log still has.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 import structlog
 
+from anomaly.blocks import join
 from anomaly.domain import SECOND, Readings, Scores
 from anomaly.errors import DecodeError
 from pipelines import codec, metrics, topics
@@ -104,7 +106,7 @@ class RecordWorker:
         """One write of all that came. Raises StorageError, Unreachable."""
         if self._readings or self._scores or self._events:
             with metrics.stage("record"), metrics.sink("historian"):
-                self._historian.write(self._readings, self._scores, self._events)
+                self._historian.write(_readings_together(self._readings), _scores_together(self._scores), self._events)
             self._time()
             self._readings, self._scores, self._events = [], [], []
         return {partition: (offset, {}) for partition, offset in self._positions.items()}
@@ -119,3 +121,17 @@ class RecordWorker:
     def status(self) -> dict[str, str | int | float]:
         """Figures for the System page. `delay s`: how old the newest score of the last write was then."""
         return {} if self._delay_s is None else {"delay s": round(self._delay_s, 1)}
+
+
+def _readings_together(blocks: Sequence[Readings]) -> list[Readings]:
+    """Blocks of one asset with the same tags that came one after the other as one: a row costs a fraction then."""
+    by_asset: dict[str, list[Readings]] = {}
+    for block in blocks:
+        by_asset.setdefault(block.asset, []).append(block)
+    runs = (groupby(parts, key=lambda part: part.tags) for parts in by_asset.values())
+    return [join(list(run)) for parts in runs for _, run in parts]
+
+
+def _scores_together(blocks: Sequence[Scores]) -> list[Scores]:
+    """Blocks of the same version that came one after the other as one."""
+    return [join(list(run)) for _, run in groupby(blocks, key=lambda part: (part.version, part.rung, part.tags))]

@@ -277,3 +277,24 @@ def test_a_record_that_ended_the_process_again_and_again_is_passed_over(bench: B
     bench.worker.set_aside(bench.log.read(home, 0, 1)[0])
     assert bench.worker.write()[home][0] == 1
     assert bench.historian.writes == 0
+
+
+def test_single_rows_are_stored_together_and_the_later_of_two_still_wins(bench: Bench) -> None:
+    blocks: list[int] = []
+    write = bench.historian.write
+
+    def counted(
+        readings: Sequence[Readings] = (), scores: Sequence[Scores] = (), events: Sequence[AlertEvent] = ()
+    ) -> None:
+        blocks.extend((len(readings), len(scores)))
+        write(readings, scores, events)
+
+    bench.historian.write = counted  # type: ignore[method-assign]
+    for second, value in ((1, 10.0), (2, 20.0), (3, 30.0), (2, 25.0)):
+        bench.send((second, value))
+        bench.put(topics.SCORES, codec.encode_scores(scores(second))[0][1])
+    bench.put(topics.SCORES, codec.encode_scores(scores(4, "v2"))[0][1])
+    bench.turns()
+    assert blocks == [1, 2]
+    assert bench.values() == [10.0, 25.0, 30.0]
+    assert [len(block) for block in bench.historian.scores(PUMP, 0, 2**62)] == [3, 1]
