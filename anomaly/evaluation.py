@@ -18,21 +18,26 @@ from anomaly.vus import runs, vus_pr
 __all__ = [
     "CONTROLS",
     "Counts",
+    "blame",
     "constant",
     "count",
     "delays",
     "events_hit",
     "false_onsets",
+    "hit_rate",
     "oracle_f1",
     "per_day",
     "random",
     "row_number",
     "runs",
+    "tradeoff",
     "vus_pr",
 ]
 
 DAY = 86_400 * SECOND
 """A day, ns."""
+HEAVIEST = 10.0
+"""A row's blame counts by its score, up to this many lines, as it does for an alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,53 @@ def oracle_f1(labels: Bool[np.ndarray, " row"], score: Float[np.ndarray, " row"]
     hits = np.cumsum(truth)
     f1 = 2.0 * hits / (np.arange(1, len(falling) + 1) + labels.sum())
     return float(f1[last].max(initial=0.0))
+
+
+def blame(contributions: Float[np.ndarray, "row tag"], score: Float[np.ndarray, " row"]) -> Float[np.ndarray, " tag"]:
+    """How much each tag is to blame for an event: its contributions in all its rows, weighed by the score (NaN: 0)."""
+    weights = np.minimum(np.nan_to_num(score, nan=0.0), HEAVIEST)
+    return np.asarray((np.nan_to_num(contributions, nan=0.0) * weights[:, None]).sum(axis=0))
+
+
+def hit_rate(found: Float[np.ndarray, " tag"], labelled: Bool[np.ndarray, " tag"], reach: float = 1.0) -> float:
+    """HitRate@P% (Su et al., KDD 2019): share of the labelled tags among the ⌊P% × their number⌋ that are blamed most.
+
+    `reach`: P / 100. A tag without any blame is not among them; of equal blame the first counts. NaN if no tag is
+    labelled.
+
+    >>> found, labelled = np.array([0.5, 0.1, 0.3, 0.1]), np.array([True, True, False, False])
+    >>> hit_rate(found, labelled), hit_rate(found, labelled, 1.5)
+    (0.5, 1.0)
+    """
+    wanted = int(labelled.sum())
+    if not wanted:
+        return float("nan")
+    top = np.argsort(-found, kind="stable")[: int(reach * wanted)]
+    return float((labelled[top] & (found[top] > 0)).sum() / wanted)
+
+
+def tradeoff(
+    labels: Bool[np.ndarray, " row"],
+    score: Float[np.ndarray, " row"],
+    times: Int64[np.ndarray, " row"],
+    tick: int,
+    lines: Float[np.ndarray, " line"],
+    merge: int = 0,
+) -> tuple[Float[np.ndarray, " line"], Float[np.ndarray, " line"]]:
+    """For each alert line: false alarms a day of normal rows, and the share of events with a row over the line.
+
+    >>> labels, score = np.array([0, 0, 1, 1, 0], bool), np.array([0.1, 2.0, 0.5, 3.0, 0.2])
+    >>> daily, recall = tradeoff(labels, score, np.arange(5) * DAY, DAY, np.array([1.0, 2.5]))
+    >>> daily.round(2).tolist(), recall.tolist()
+    ([0.33, 0.0], [1.0, 1.0])
+    """
+    daily, recall = np.empty(len(lines)), np.empty(len(lines))
+    events, normal = len(runs(labels)), int((~labels).sum())
+    for number, line in enumerate(lines.tolist()):
+        alarms = np.isfinite(score) & (score > line)
+        daily[number] = per_day(false_onsets(labels, alarms, times, merge), normal, tick)
+        recall[number] = _share(events_hit(labels, alarms), events)
+    return daily, recall
 
 
 def random(rows: int, trained: int, seed: int) -> Float[np.ndarray, " row"]:

@@ -11,47 +11,35 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool
 
-from anomaly.alignment import AlignmentPolicy, align
-from anomaly.blocks import join
-from anomaly.blocks import rows as rows_of
 from anomaly.detector import Detector, calibrate
-from anomaly.domain import Asset, Plant, Readings, Samples, Scores, State, Tag
+from anomaly.domain import Asset, Plant, Readings, State, Tag
 from anomaly.errors import TooFewRowsError
 from anomaly.evaluation import CONTROLS
 from anomaly.training_set import TrainingSet
+from pipelines.breaking import Breakage, Broken, broken
 from pipelines.datasets.bench import Bench, Series, Task
 from pipelines.figures import Figures, Judged, figures_of, judged, summary_of
-from pipelines.rungs import fit_model
+from pipelines.instruments import Instruments, instruments_of, summary_of_instruments
+from pipelines.row_scores import TRAINING, RowScores, as_asset, hit_rates_of, place_scores, rows_of_series
+from pipelines.rungs import NAIVE, fit_model
 from pipelines.training_service import training_set_from_readings
-
-TRAINING = "training"
-"""State of a row that the model or its line was fitted on."""
-CHUNK = 4096
-"""Windows judged at once."""
 
 OnStep = Callable[[str, float], None]
 """Called with what is being done and the share done of this model and seed, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RowScores:
-    """One score, NaN if unknown, and one state for each input row of a series."""
-
-    series: str
-    stamps: tuple[str, ...]
-    score: Float[np.ndarray, " row"]
-    state: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One model with one seed over one data set: a row a series, the summary, the scores, and what went wrong."""
+    """One model with one seed over one data set: a row a series, the summary, the scores, and what went wrong.
+
+    `instruments`: where sensors were broken on purpose, a row a series and the summary.
+    """
 
     model: str
     seed: int
@@ -59,9 +47,18 @@ class Run:
     summary: Figures
     scores: tuple[RowScores, ...]
     notes: tuple[str, ...] = ()
+    instruments: tuple[Instruments, ...] = ()
 
 
-def evaluate(bench: Bench, model: str, seed: int, on_step: OnStep) -> Run:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What else is wanted of a run: sensors broken in the rows judged, contributions in all anomalous rows."""
+
+    breakage: Breakage | None = None
+    explain: bool = False
+
+
+def evaluate(bench: Bench, model: str, seed: int, on_step: OnStep, asked: Asked = Asked()) -> Run:
     """Fit and judge one model on every task; where too few rows are there to fit it, none is in alarm (see `notes`).
 
     Raises TooFewRowsError if it can be fitted on no task at all.
@@ -69,6 +66,7 @@ def evaluate(bench: Bench, model: str, seed: int, on_step: OnStep) -> Run:
     every: list[Judged] = []
     scores: list[RowScores] = []
     notes: list[str] = []
+    instruments: list[Instruments] = []
     for number, task in enumerate(bench.tasks):
         on_step(task.name, number / len(bench.tasks))
         started = time.perf_counter()
@@ -82,52 +80,50 @@ def evaluate(bench: Bench, model: str, seed: int, on_step: OnStep) -> Run:
         share = (time.perf_counter() - started) / len(task.series)
         for series in task.series:
             started = time.perf_counter()
-            found = _controlled(task, series, model, seed) if detector is None else score_rows(detector, task, series)
+            if detector is None:
+                found = _controlled(task, series, model, seed)
+            else:
+                altered = _altered(task, series, asked, seed)
+                placed = place_scores(detector, task, altered.series)
+                found = rows_of_series(series, placed, _worth_explaining(series, asked))
+                if asked.breakage is not None:
+                    instruments.append(instruments_of(altered, placed, _blank(bench, model, seed, asked.breakage)))
             scores.append(found)
             every.append(_judge(bench, task, series, found, share + time.perf_counter() - started))
     blank = Figures(bench.name, "", model, seed)
     rows = tuple(figures_of(found, blank, bench.protocol) for found in every)
-    return Run(model, seed, rows, summary_of(every, rows, blank, bench.protocol), tuple(scores), tuple(notes))
+    if instruments and asked.breakage is not None:
+        instruments.append(summary_of_instruments(instruments, _blank(bench, model, seed, asked.breakage)))
+    summary = summary_of(every, rows, blank, bench.protocol)
+    return Run(model, seed, rows, summary, tuple(scores), tuple(notes), tuple(instruments))
+
+
+def _altered(task: Task, series: Series, asked: Asked, seed: int) -> Broken:
+    """The series with its sensors broken, if that was asked for."""
+    if asked.breakage is None:
+        return Broken(series, (), 0)
+    return broken(series, asked.breakage, task.train, seed)
+
+
+def _blank(bench: Bench, model: str, seed: int, how: Breakage) -> Instruments:
+    return Instruments(bench.name, "", model, seed, str(how))
+
+
+def _worth_explaining(series: Series, asked: Asked) -> Bool[np.ndarray, " row"]:
+    """Rows whose contributions are kept: those with known causes, or all anomalous ones."""
+    rows = np.zeros(len(series.rows), bool)
+    for start, stop, _ in series.interpreted:
+        rows[start:stop] = True
+    return rows | series.labels if asked.explain and series.labels is not None else rows
 
 
 def fit(task: Task, model: str, seed: int) -> Detector:
     """The detector that production would learn from the task's training rows. Raises TooFewRowsError."""
     detector = fit_model(_cleaned(task, task.train), _asset(task).tags, model, seed)
-    if task.calibration is None:
+    if task.calibration is None or model == NAIVE:  # whose line, as people do it, is of the rows it was trained on
         return detector
     held_back = _cleaned(task, task.calibration)
     return replace(detector, threshold=calibrate(detector.scorer, detector.scaler, detector.sensors, held_back))
-
-
-def score_rows(detector: Detector, task: Task, series: Series) -> RowScores:
-    """A score for each input row that was not learned from: that of the sample its tick became."""
-    history = [] if series.before is None else [series.before]
-    samples = align(_as_asset(task, *history, series.rows), task.tags, AlignmentPolicy.of(task.tick)).samples
-    ends = -(-series.rows.times // task.tick) * task.tick
-    fresh = ends[~series.learned]
-    first = int(np.searchsorted(samples.times, fresh.min())) if len(fresh) else len(samples)
-    found = detect(detector, samples, first)
-    place = np.clip(np.searchsorted(found.times, ends), 0, max(len(found) - 1, 0))
-    there = (found.times[place] == ends) & ~series.learned if len(found) else np.zeros(len(ends), bool)
-    score = np.where(there, found.score[place] if len(found) else np.nan, np.nan)
-    state = [
-        str(found.state[i]) if known else str(State.INSUFFICIENT_COVERAGE)
-        for i, known in zip(place, there, strict=True)
-    ]
-    learned = series.learned.tolist()
-    return RowScores(
-        series.name,
-        series.stamps,
-        score,
-        tuple(TRAINING if known else text for known, text in zip(learned, state, strict=True)),
-    )
-
-
-def detect(detector: Detector, samples: Samples, first: int) -> Scores:
-    """Scores of the windows that end at each row ≥ `first`, some thousand at a time."""
-    windows = detector.windows(samples, first)
-    starts = range(0, max(len(windows), 1), CHUNK)
-    return join([detector.detect(rows_of(windows, slice(start, start + CHUNK))) for start in starts])
 
 
 def _controlled(task: Task, series: Series, model: str, seed: int) -> RowScores:
@@ -156,6 +152,7 @@ def _judge(bench: Bench, task: Task, series: Series, found: RowScores, seconds: 
         bench.protocol,
         seconds=seconds,
         apart=series.apart or series.labels is None,
+        hit_rates=hit_rates_of(series, found),
     )
 
 
@@ -165,32 +162,7 @@ def _asset(task: Task) -> Asset:
 
 def _cleaned(task: Task, readings: Readings) -> TrainingSet:
     """Rows as `plantwatch train` would take them from files."""
-    whole = _as_asset(task, readings)
+    whole = as_asset(task, readings)
     since, until = int(whole.times.min()), int(whole.times.max()) + 1
     plant = Plant(task.name, (_asset(task),))
     return training_set_from_readings(plant, task.name, None, [whole], since, until).training
-
-
-def _as_asset(task: Task, *parts: Readings) -> Readings:
-    """Readings one after the other, as of the task's one asset: its alert line is the one that counts."""
-    wide = [_widened(part, task.tags) for part in parts]
-    return Readings(
-        task.name,
-        task.tags,
-        np.concatenate([part.times for part in wide]),
-        np.concatenate([part.values for part in wide]),
-        np.concatenate([part.quality for part in wide]),
-    )
-
-
-def _widened(part: Readings, tags: Sequence[str]) -> Readings:
-    """The same rows with these tags; one that is not there did not come."""
-    if part.tags == tuple(tags):
-        return part
-    values = np.full((len(part), len(tags)), np.nan)
-    quality = np.full(values.shape, 3, np.uint8)
-    for column, tag in enumerate(tags):
-        if tag in part.tags:
-            source = part.tags.index(tag)
-            values[:, column], quality[:, column] = part.values[:, source], part.quality[:, source]
-    return Readings(part.asset, tuple(tags), part.times, values, quality)

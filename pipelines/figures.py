@@ -11,7 +11,17 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from anomaly.domain import SECOND
-from anomaly.evaluation import Counts, count, delays, events_hit, false_onsets, oracle_f1, per_day, runs, vus_pr
+from anomaly.evaluation import (
+    Counts,
+    count,
+    delays,
+    events_hit,
+    false_onsets,
+    oracle_f1,
+    per_day,
+    runs,
+    vus_pr,
+)
 from pipelines.datasets.bench import Protocol, Summary
 
 NAN = float("nan")
@@ -19,7 +29,9 @@ NAN = float("nan")
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One row of the table; NaN: does not apply. `false_onsets_per_day` is per day of normal rows."""
+    """One row of the table; NaN: does not apply. `false_onsets_per_day` is per day of normal rows; `hit_rate` and
+    `hit_rate_150` are HitRate@100 % and @150 % of the events whose causes are known, as a mean.
+    """
 
     dataset: str
     series: str
@@ -38,6 +50,8 @@ class Figures:
     vus_pr: float = NAN
     f1_oracle: float = NAN
     threshold_ratio: float = NAN
+    hit_rate: float = NAN
+    hit_rate_150: float = NAN
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
@@ -51,7 +65,9 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """Rows of one series with truth, score (NaN: unknown) and what was counted. `tick` in ns."""
+    """Rows of one series with truth, score (NaN: unknown) and what was counted. `tick` in ns. `hit_rates`: HitRate
+    @100 % and @150 % of each event whose causes are known.
+    """
 
     name: str
     labels: Bool[np.ndarray, " row"]
@@ -63,6 +79,7 @@ class Judged:
     counts: Counts = field(default_factory=Counts)
     onsets: int = 0
     delays: tuple[float, ...] = ()
+    hit_rates: tuple[tuple[float, float], ...] = ()
 
 
 def judged(
@@ -75,6 +92,7 @@ def judged(
     *,
     seconds: float = 0.0,
     apart: bool = False,
+    hit_rates: tuple[tuple[float, float], ...] = (),
 ) -> Judged:
     """Count everything that figures are made of. A row without a score is no alarm."""
     alarms = np.isfinite(score) & (score > 1.0)
@@ -83,6 +101,7 @@ def judged(
         counts=count(labels, alarms),
         onsets=false_onsets(labels, alarms, times, protocol.merge),
         delays=delays(labels, alarms, times, protocol.consecutive),
+        hit_rates=hit_rates,
     )  # fmt: skip
 
 
@@ -98,6 +117,8 @@ def figures_of(found: Judged, blank: Figures, protocol: Protocol) -> Figures:
             median_delay_s=_median(found.delays),
             vus_pr=vus_pr(found.labels, found.score, protocol.vus_window),
             f1_oracle=oracle_f1(found.labels, found.score),
+            hit_rate=_mean(one for one, _ in found.hit_rates),
+            hit_rate_150=_mean(other for _, other in found.hit_rates),
             seconds=round(found.seconds, 2),
         )
     )
@@ -114,6 +135,8 @@ def summary_of(every: Sequence[Judged], rows: Sequence[Figures], blank: Figures,
         events_hit=sum(row.events_hit for row in chosen),
         median_delay_s=_median([delay for found in inside for delay in found.delays]),
         vus_pr=_mean(row.vus_pr for row in chosen),
+        hit_rate=_mean(row.hit_rate for row in chosen),
+        hit_rate_150=_mean(row.hit_rate_150 for row in chosen),
         seconds=round(sum(row.seconds for row in rows), 2),
     )
     if protocol.summary is Summary.POOLED:

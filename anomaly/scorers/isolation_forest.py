@@ -179,7 +179,7 @@ def _depths(tree: Any) -> Float[np.ndarray, " node"]:
         for child in (tree.children_left[node], tree.children_right[node]):
             if child != LEAF:
                 depth[child] = depth[node] + 1.0
-    return depth + np.array([_mean_depth(int(rows)) for rows in tree.n_node_samples])
+    return np.asarray(depth + np.array([_mean_depth(int(rows)) for rows in tree.n_node_samples]))
 
 
 def _mean_depth(rows: int) -> float:

@@ -21,12 +21,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from anomaly.errors import ConfigurationError, StorageError, StorageFull
 from anomaly.evaluation import CONTROLS
 from anomaly.model_card import library_versions
-from pipelines.commands.evaluate_table import table
+from pipelines.breaking import breakage_of
+from pipelines.commands.evaluate_table import instruments_table, table
 from pipelines.datasets import ALL, LOADERS, load
 from pipelines.datasets.bench import Bench
-from pipelines.evaluating import OnStep, RowScores, Run
+from pipelines.evaluating import Asked, OnStep, Run
 from pipelines.evaluating import evaluate as run_model
 from pipelines.figures import worst
+from pipelines.report import check_plots, report
+from pipelines.row_scores import RowScores
 from pipelines.rungs import DEFAULT, MODELS, NET_ALONE, SEEDED
 from pipelines.suggesting import did_you_mean
 
@@ -58,21 +61,46 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="File for all figures of all seeds; `-` is standard output.")
     ] = None,
+    break_: Annotated[
+        str | None,
+        typer.Option("--break", help="Break sensors in the rows judged: missing:2, stuck:1, drift:4 (tags a series)."),
+    ] = None,
+    report_file: Annotated[Path | None, typer.Option("--report", help="File for a page of plots (HTML).")] = None,
 ) -> None:
-    """Fit and judge on a benchmark, the way production would: the line from training rows only, no point-adjustment."""
+    """Fit and judge on a benchmark, the way production would: the line from training rows only, no point-adjustment.
+
+    default: the LSTM autoencoder with the linear views beside it. lstm_autoencoder: its net alone. window_pca,
+    rolling_z: what serves before a net can be trained. Rivals, to compare with: hotelling (T² + Q of one row),
+    isolation_forest (extra `rivals`), lstm_naive (an LSTM autoencoder as it is usually built: no linear path, mean
+    error of the window, its line from the rows it was trained on).
+    """
     models = _models(model or [])
+    asked = Asked(None if break_ is None else breakage_of(break_), explain=report_file is not None)
+    if report_file is not None:
+        check_plots()
     benches = [_chosen(bench, series or []) for bench in load(dataset, data)]
     to_stdout = json_file is not None and str(json_file) == "-"
     rows: list[dict[str, Any]] = []
+    instruments: list[dict[str, Any]] = []
+    parts: list[tuple[Bench, Sequence[Run], str]] = []
     for bench in benches:
-        results = [_run(bench, name, seeds) for name in (*models, *CONTROLS)]
+        results = [_run(bench, name, seeds, asked) for name in (*models, *CONTROLS)]
+        instruments += [row.as_json() for result in results for run in result.runs for row in run.instruments]
         rows += [row for result in results for run in result.runs for row in _rows(run, models)]
         if scores_out is not None:
             with storage_errors(scores_out):
                 write_scores(scores_out / bench.name if dataset == ALL else scores_out, results)
-        typer.echo(_told(bench, results, seeds), err=to_stdout)
+        told = _told(bench, results, seeds)
+        typer.echo(told, err=to_stdout)
+        if report_file is not None:
+            parts.append((bench, [result.shown for result in results if result.model not in CONTROLS], told))
     if json_file is not None:
-        _write_json(json_file, {"versions": versions(), "rows": rows})
+        broken = {"instruments": instruments} if asked.breakage is not None else {}
+        _write_json(json_file, {"versions": versions(), "rows": rows, **broken})
+    if report_file is not None:
+        with storage_errors(report_file):
+            report_file.parent.mkdir(parents=True, exist_ok=True)
+            report_file.write_text(report(f"plantwatch evaluate {dataset}", parts, versions()), encoding="utf-8")
 
 
 def _models(asked: Sequence[str]) -> tuple[str, ...]:
@@ -95,14 +123,20 @@ def _chosen(bench: Bench, wanted: Sequence[str]) -> Bench:
     return replace(bench, tasks=tuple(task for task in tasks if task.series))
 
 
-def _run(bench: Bench, model: str, seeds: int) -> Result:
+def _run(bench: Bench, model: str, seeds: int, asked: Asked) -> Result:
     """All seeds, or one where another would change nothing."""
     many = seeds if model in SEEDED else 1
     runs = []
     with _bar(f"{bench.name} {model}", many) as on_step:
         for seed in range(many):
-            runs.append(run_model(bench, model, seed, lambda what, share, s=seed: on_step(what, s + share)))  # type: ignore[misc]
+            step = _from(on_step, seed)
+            runs.append(run_model(bench, model, seed, step, asked))
     return Result(model, tuple(runs))
+
+
+def _from(on_step: OnStep, seed: int) -> OnStep:
+    """The same bar, for one seed after `seed` others."""
+    return lambda what, share: on_step(what, seed + share)
 
 
 @contextmanager
@@ -135,6 +169,11 @@ def _told(bench: Bench, results: Sequence[Result], seeds: int) -> str:
         lines.append(f"{DEFAULT} is the LSTM autoencoder with the linear views beside it; {NET_ALONE} its net alone.")
     if seeds > 1 and any(len(result.runs) > 1 for result in results):
         lines.append(f"Of {seeds} seeds the worst is shown; --json has all. Models without chance have one.")
+    if any(run.instruments for run in shown):
+        lines += [
+            f"{bench.name}: sensors broken on purpose",
+            instruments_table([r for run in shown for r in run.instruments]),
+        ]
     lines += dict.fromkeys(note for result in results for run in result.runs for note in run.notes)
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from pipelines.figures import Figures
+from pipelines.instruments import Instruments
 
 _COLUMNS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("series", lambda row: row.series),
@@ -23,15 +24,38 @@ _COLUMNS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("VUS-PR", lambda row: share(row.vus_pr)),
     ("oracle F1", lambda row: share(row.f1_oracle)),
     ("thr. ratio", lambda row: share(row.threshold_ratio)),
+    ("hit rate", lambda row: f"{share(row.hit_rate)}/{share(row.hit_rate_150)}" if row.hit_rate >= 0 else "–"),
     ("s", lambda row: f"{row.seconds:.1f}"),
+)
+_INSTRUMENTS: tuple[tuple[str, Callable[[Instruments], str]], ...] = (
+    ("series", lambda row: row.series),
+    ("model", lambda row: row.model),
+    ("seed", lambda row: str(row.seed)),
+    ("broken", lambda row: row.how),
+    ("coverage", lambda row: share(row.coverage)),
+    ("too little", lambda row: share(row.insufficient)),
+    ("cells flagged", lambda row: share(row.flagged)),
+    ("healthy flagged", lambda row: share(row.healthy_flagged)),
+    ("tags accused", lambda row: f"{row.found}/{row.broken}"),
+    ("wrongly", lambda row: str(row.wrongly_accused)),
+    ("process rows", lambda row: share(row.process_rows)),
+    ("process alerts", lambda row: str(row.process_alerts)),
 )
 _LEFT = 2
 
 
 def table(rows: Sequence[Figures]) -> str:
     """One line a row under a header; a figure that does not apply is a dash."""
-    cells = [[name for name, _ in _COLUMNS], *([cell(row) for _, cell in _COLUMNS] for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_COLUMNS))]
+    return _aligned([[name for name, _ in _COLUMNS], *([cell(row) for _, cell in _COLUMNS] for row in rows)])
+
+
+def instruments_table(rows: Sequence[Instruments]) -> str:
+    """The same of sensors broken on purpose."""
+    return _aligned([[name for name, _ in _INSTRUMENTS], *([cell(row) for _, cell in _INSTRUMENTS] for row in rows)])
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     lines = [
         "  ".join(
             text.ljust(width) if column < _LEFT else text.rjust(width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -36,11 +37,20 @@ class Protocol:
     """What the summary row holds, in words."""
 
 
+class Interpretation(NamedTuple):
+    """Rows `start` to `stop` - 1 are anomalous because of `tags`, somebody said."""
+
+    start: int
+    stop: int
+    tags: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
     """Rows to score, as in the file. `labels`: where anomalous, None if nobody said; `learned`: rows that the model or
     its line was fitted on, which are not scored. `before`: readings of the same run that came before the first row.
-    `stamps`: times as the file has them. `apart`: the summary leaves its anomalies out.
+    `stamps`: times as the file has them. `apart`: the summary leaves its anomalies out. `interpreted`: what is
+    known of the causes.
     """
 
     name: str
@@ -50,6 +60,7 @@ class Series:
     learned: Bool[np.ndarray, " row"]
     before: Readings | None = None
     apart: bool = False
+    interpreted: tuple[Interpretation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

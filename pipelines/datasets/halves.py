@@ -6,14 +6,26 @@ first 70 %, with the line placed on the other 30 %.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from anomaly.domain import SECOND
 from anomaly.errors import DataError
-from pipelines.datasets.bench import Bench, Protocol, Series, Summary, Task, clock, part, readings_of, stamps_of
-from pipelines.datasets.files import folder, labels_in, matrix, plain_or_packed
+from pipelines.datasets.bench import (
+    Bench,
+    Interpretation,
+    Protocol,
+    Series,
+    Summary,
+    Task,
+    clock,
+    part,
+    readings_of,
+    stamps_of,
+)
+from pipelines.datasets.files import folder, labels_in, matrix, plain_or_packed, text_of
 
 SMD = Protocol(
     summary=Summary.MEAN,
@@ -28,6 +40,7 @@ ASD = Protocol(
 )
 MINUTE = 60 * SECOND
 ASD_FIT = 0.7
+_LINE = re.compile(r"(\d{1,9})-(\d{1,9}):(\d{1,4}(?:,\d{1,4})*),?")
 
 
 def load_smd(path: Path) -> Bench:
@@ -56,7 +69,35 @@ def _task(path: Path, name: str, tick: int, share: float) -> Task:
     learned = readings_of(name, tags, clock(len(train), tick), train)
     rows = readings_of(name, tags, clock(len(test), tick, first=len(train)), test)
     labels = labels_in(plain_or_packed(path / "test_label" / f"{name}.txt"), len(test))
-    series = Series(name, rows, stamps_of(rows.times), labels, np.zeros(len(test), bool), before=learned)
+    causes = _interpretations(plain_or_packed(path / "interpretation_label" / f"{name}.txt"), tags, labels)
+    series = Series(
+        name, rows, stamps_of(rows.times), labels, np.zeros(len(test), bool), before=learned, interpreted=causes
+    )
     cut = round(share * len(train))
     line = part(learned, slice(cut, None)) if share < 1.0 else None
     return Task(name, tags, tick, part(learned, slice(cut)), (series,), line)
+
+
+def _interpretations(file: Path, tags: tuple[str, ...], labels: np.ndarray) -> tuple[Interpretation, ...]:
+    """Lines `first-last:column,column` (columns from 1); none if there is no such file. Raises DataError.
+
+    SMD counts the row after the last, ASD the last one: what the labels do not call anomalous is left out.
+    """
+    if not file.exists():
+        return ()
+    found = []
+    for number, line in enumerate(text_of(file).splitlines(), 1):
+        if not line.strip():
+            continue
+        told = _LINE.fullmatch(line.strip())
+        first, last = (int(told[1]), int(told[2])) if told else (1, 0)
+        columns = [int(text) for text in told[3].split(",")] if told else []
+        if not 0 <= first <= last <= len(labels) or not all(1 <= column <= len(tags) for column in columns):
+            raise DataError(
+                f"{file}, line {number}: {line[:60]!r} came; expected first-last:column,… with rows up to "
+                f"{len(labels)} and columns 1 to {len(tags)}"
+            )
+        rows = first + np.flatnonzero(labels[first : last + 1])
+        if len(rows):
+            found.append(Interpretation(int(rows[0]), int(rows[-1]) + 1, tuple(tags[column - 1] for column in columns)))
+    return tuple(found)

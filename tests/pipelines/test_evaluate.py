@@ -24,8 +24,9 @@ from pipelines.commands.evaluate_table import table
 from pipelines.datasets import load
 from pipelines.datasets.bench import Protocol, Series, Summary, part
 from pipelines.evaluating import evaluate as run_model
-from pipelines.evaluating import fit, score_rows
+from pipelines.evaluating import fit
 from pipelines.figures import Figures, figures_of, judged, summary_of, worst
+from pipelines.row_scores import score_rows
 
 KEYS = [
     "dataset",
@@ -45,6 +46,8 @@ KEYS = [
     "vus_pr",
     "f1_oracle",
     "threshold_ratio",
+    "hit_rate",
+    "hit_rate_150",
     "seconds",
 ]
 
