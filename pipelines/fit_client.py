@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -83,14 +84,20 @@ class FitClient:
             [sys.executable, "-W", "ignore", "-m", "pipelines.fit_process", str(self._data_dir.resolve())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             env=environment,
             preexec_fn=lambda: os.nice(_NICENESS),  # noqa: PLW1509  # nothing but a system call
             start_new_session=True,
         )
-        threading.Thread(target=self._listen, args=(self._process,), name="fit-words", daemon=True).start()
+        last: deque[bytes] = deque(maxlen=1)
+        complaints = threading.Thread(target=_keep, args=(self._process, last), name="fit-complaints", daemon=True)
+        complaints.start()
+        words = threading.Thread(
+            target=self._listen, args=(self._process, complaints, last), name="fit-words", daemon=True
+        )
+        words.start()
 
-    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+    def _listen(self, process: subprocess.Popen[bytes], complaints: threading.Thread, last: deque[bytes]) -> None:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
@@ -100,5 +107,17 @@ class FitClient:
                     continue  # a library that prints to standard output
         code = process.wait()
         job = self.job
+        complaints.join(1.0)
         if process is self._process and job is not None:
-            self._words.put(Word(job.group, job.rung, "failed", reason=f"the fitting process ended with code {code}"))
+            why = f": {last[0].decode(errors='replace')[:300]}" if last else ""
+            told = f"the fitting process ended with code {code}{why}"
+            self._words.put(Word(job.group, job.rung, "failed", reason=told))
+
+
+def _keep(process: subprocess.Popen[bytes], last: deque[bytes]) -> None:
+    """Read what the process complains of, and keep the last line: of a traceback, the one that says why."""
+    assert process.stderr is not None
+    with process.stderr as lines:
+        for line in lines:
+            if line.strip():
+                last.append(line.strip())

@@ -16,6 +16,7 @@ import keys
 import waiting
 from compose import PROFILES, ROOT, Compose, environment
 from problem import Problem
+from smoke import Smoke
 
 
 def main() -> int:
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     logs.set_defaults(act=show_logs)
     words.add_parser("status", help="how each container is").set_defaults(act=status)
     words.add_parser("secrets", help="only make the secrets that are missing").set_defaults(act=secrets_only)
+    words.add_parser("smoke", help="check the running stack end to end").set_defaults(act=smoke)
     tool = words.add_parser("tool", help="run one plantwatch command with an operator's rights")
     tool.add_argument("words", nargs=argparse.REMAINDER)
     tool.set_defaults(act=run_tool)
@@ -112,6 +114,12 @@ def status(given: argparse.Namespace) -> int:
     if not found:
         sys.stdout.write("nothing runs; start it with `make up`\n")
     return 0 if found and all(one.done for one in found) else 1
+
+
+def smoke(given: argparse.Namespace) -> None:
+    """Send readings, kill a worker, and see that scores, page and alert come all the same."""
+    variables = environment()
+    Smoke(Compose(variables, given.compose), address(variables), say).run()
 
 
 def secrets_only(_given: argparse.Namespace) -> None:

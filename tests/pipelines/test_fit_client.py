@@ -154,3 +154,14 @@ def test_a_process_that_cannot_start_is_a_failed_job_not_a_silence(tmp_path: Pat
     assert word.stage == "failed"
     assert word.reason
     client.close()
+
+
+def test_a_fitting_process_that_ends_by_itself_says_why(data_dir: Path, tmp_path: Path) -> None:
+    client = FitClient(data_dir, environment={"PLANTWATCH_CONFIG": str(tmp_path / "none.toml")})
+    try:
+        client.submit(job(Rung.WINDOW_PCA))
+        failed = until(client, ended)[-1]
+    finally:
+        client.close()
+    assert "ended with code" in failed.reason
+    assert "none.toml does not exist" in failed.reason
