@@ -200,7 +200,8 @@ class Aligner:
             return _samples(self._asset, self._tags, 0)
         self._closed = through
         count = int(np.searchsorted(self._waiting.times, through * self._policy.tick, side="right"))
-        ready, self._waiting = self._waiting.take(slice(count)), self._waiting.take(slice(count, None))
+        ready, rest = self._waiting.take(slice(count)), self._waiting.take(slice(count, None))
+        self._waiting = _Rows(*(column.copy() for column in rest)) if count else rest  # not a view of all that came
         row_ticks = _tick_of(ready.times, self._policy.tick)
         if count and self._is_dense(row_ticks, through):
             return self._pass(row_ticks, ready)

@@ -21,6 +21,8 @@ from pipelines.embedded import lag
 from pipelines.ports import Log
 
 _START_S: Final = 120.0
+_LOOK_S, _ASK_S = 0.2, 3.0
+"""How often it is looked whether all is done, and asked how they are: both cost those that are measured."""
 _WAYS: Final = (
     ("score", topics.READINGS),
     ("record", topics.READINGS),
@@ -121,16 +123,21 @@ class Crew:
 
     def drain(self, log: Log, patience_s: float = 600.0) -> float:
         """Wait until everything that was appended has gone all the way; returns the seconds it took."""
-        started = time.monotonic()
+        started = asked = time.monotonic()
         while any(lag(log, group, topic) for group, topic in _WAYS):
-            for role, found in self.figures():
-                if found.trouble:
-                    raise DataError(f"the bench's {role} process is in trouble: {found.trouble}")
+            if time.monotonic() - asked > _ASK_S:
+                self._refuse_trouble()
+                asked = time.monotonic()
             if time.monotonic() - started > patience_s:
                 message = f"after {patience_s:g} s the services have not worked off what was appended"
                 raise Unreachable(message)
-            time.sleep(0.05)
+            time.sleep(_LOOK_S)
         return time.monotonic() - started
+
+    def _refuse_trouble(self) -> None:
+        for role, found in self.figures():
+            if found.trouble:
+                raise DataError(f"the bench's {role} process is in trouble: {found.trouble}")
 
 
 __all__ = ["ROLES", "Crew", "Member"]

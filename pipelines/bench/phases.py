@@ -23,6 +23,7 @@ COLUMN_ROWS: Final = 60
 FAULT_PERIOD, FAULT_ROW = 600, 480
 """The workload's faults begin at this row of each period."""
 _CHUNK: Final = 500
+_IDLE_S: Final = 2.0
 _UNSURE: Final = 10
 """Rows before an outage whose scores may have been held up by it."""
 
@@ -32,7 +33,8 @@ class Cost:
     """What a row cost, CPU µs. `stages`: by service and stage of its thread; `services`: processes, with the model.
 
     `ours`: all services without the model: the figure of the goal. `servers`: broker and InfluxDB, where they run on
-    this machine and can be seen. `rows_a_second`: wall time, with all processes on these cores.
+    this machine and can be seen. `rows_a_second`: wall time, with all processes on these cores. `idle`: share of one
+    core that our services use for waiting, when nothing comes; it is part of all figures, the more the fewer rows.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Cost:
     model: float
     ours: float
     servers: Mapping[str, float | None]
+    idle: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +97,20 @@ class Feed:
 
 def measure(crew: Crew, log: Log, feed: Feed, kind: Kind, rows: int) -> Cost:
     """Let `rows` an asset queue up while the services stand still, then work them off."""
+    idle = _idle(crew)
     crew.tell("pause")
     sent = feed.send(kind, rows)
     before, servers = crew.figures(), crew.servers()
     crew.tell("resume")
     took = crew.drain(log)
-    return _cost(kind, sent, took, before, crew.figures(), servers, crew.servers())
+    return _cost(kind, sent, took, before, crew.figures(), servers, crew.servers(), idle)
+
+
+def _idle(crew: Crew) -> float:
+    """Share of a core that the services use while there is nothing to do."""
+    before, began = sum(found.cpu for _, found in crew.figures()), time.monotonic()
+    time.sleep(_IDLE_S)
+    return (sum(found.cpu for _, found in crew.figures()) - before) / (time.monotonic() - began)
 
 
 def _cost(
@@ -110,6 +121,7 @@ def _cost(
     after: list[tuple[str, Figures]],
     servers: Mapping[str, float | None],
     servers_after: Mapping[str, float | None],
+    idle: float,
 ) -> Cost:
     scale = 1e6 / rows
     stages, services = defaultdict[str, dict[str, float]](dict), defaultdict[str, float](float)
@@ -126,7 +138,7 @@ def _cost(
         for name, start in servers.items()
     }
     ours = sum(services.values()) - model
-    return Cost(kind, rows, rows / max(took, 1e-9), dict(stages), dict(services), model, ours, used)
+    return Cost(kind, rows, rows / max(took, 1e-9), dict(stages), dict(services), model, ours, used, idle)
 
 
 def balance(crew: Crew, log: Log, feed: Feed, rows: int) -> list[float]:
@@ -142,7 +154,7 @@ def balance(crew: Crew, log: Log, feed: Feed, rows: int) -> list[float]:
 
 def live(crew: Crew, log: Log, feed: Feed, wanted: float, seconds: float, outage_s: float, tick_s: float) -> Live:
     """Native rows at a steady rate near `wanted` rows/s; after `seconds` of it an outage of the services."""
-    ahead = (FAULT_ROW - 40 - feed.row) % FAULT_PERIOD
+    ahead = (FAULT_ROW - 10 - feed.row) % FAULT_PERIOD
     feed.send("columns", ahead)
     crew.drain(log)
     starts = {partition: ends[1] for topic in LOOKED_AT for partition, ends in log.ends(topic).items()}

@@ -72,6 +72,7 @@ def _costs(cost: Cost, rival: Rival | None) -> Table:
     for name, used in cost.servers.items():
         table.add_row(name, "not seen" if used is None else f"{used:.1f}", "not ours")
     table.add_row("[bold]ours, without the model[/]", f"[bold]{cost.ours:.1f}[/]", f"model {cost.model:.1f}")
+    table.add_row("waiting", f"{cost.idle:.1%}", "of one core, all services together, when nothing comes")
     if rival is not None:
         ratios = f"{rival.ours / max(cost.ours, 1e-9):.1f} × ours without the model"
         whole = f"{rival.total / max(cost.ours + cost.model, 1e-9):.1f} × with it"

@@ -102,7 +102,7 @@ def made_up(ours: float = 5.0, later: int = 100) -> Result:
     stages = {"score": {"process": 3.0, "model": 9.0}, "record": {"sink": 2.0}}
     services = {"score": 12.0, "record": 2.0}
     costs = tuple(
-        Cost(kind, 100, 1000.0, stages, services, 9.0, ours, {"broker": 3.0, "influxdb": None})
+        Cost(kind, 100, 1000.0, stages, services, 9.0, ours, {"broker": 3.0, "influxdb": None}, 0.01)
         for kind in ("columns", "native")
     )
     lived = Live(500.0, 0.2, Latency(10, 0.3, 0.4), Latency(0, 0.0, 0.0), 3.0, 1.0, 3.0)
