@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ CANNOT_RUN = 3
 def main() -> int:
     """Run the rows asked for, print the table, and say by the exit code whether all held."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leave no server and no worker behind
     numbers = {int(part) for part in options.rows.split(",")} if options.rows else set()
     specs = [row for row in bench.ROWS if (row.number in numbers if numbers else row.in_subset or not options.subset)]
     began = time.monotonic()

@@ -39,7 +39,8 @@ def _kill(stage: Stage, worker: Worker) -> None:
     """A worker that is starting is not waited for: a crash then must harm nobody either."""
     running = worker.answer("/healthz")[0] == 200
     strike = stage.strike(f"kill -9 {worker.name}", stage.at_work(*FIRST[worker.service]) if running else 0)
-    worker.kill()
+    if not worker.kill():
+        stage.complaints.append(f"{worker.name} had ended before it was killed: {worker.tail(2)}")
     worker.start()
     stage.over(strike)
 

@@ -79,6 +79,8 @@ class Stage:
         self.must_replay = False
         self.workers: dict[str, Worker] = {}
         self.notes: list[str] = []
+        self.unasked: list[str] = []
+        """Workers that ended by themselves though nobody asked them to."""
         self.refused_readings: set[str] = set()
         """Assets whose readings the historian refuses."""
         self.refused_scores: set[str] = set()
@@ -227,8 +229,10 @@ class Stage:
             for worker in list(self.workers.values()):
                 code = worker.note_end() if worker.name not in self._expected_ends else None
                 if code is not None:
+                    self.unasked.append(f"{worker.name}: {code}")
                     self.notes.append(f"{worker.name} ended by itself with {code}: {worker.tail(2)}")
-                    worker.start()
+                    with contextlib.suppress(RuntimeError):  # the row was quicker
+                        worker.start()
             with contextlib.suppress(Exception):
                 self._time_recoveries()
 
@@ -264,6 +268,7 @@ class Stage:
         self.drain(60)
         result = self._compare()
         result.wrong += self.complaints + self.receiver.wrong
+        result.wrong += [f"ended by itself with exit code {text}" for text in self.unasked[:3]]
         result.replays += self._read_again()
         unfinished = [s.what for s in self.strikes if s.recovered is None]
         if unfinished:

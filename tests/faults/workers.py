@@ -63,13 +63,15 @@ class Worker:
         command += ["--member", self.name, "--metrics-port", str(self.port), *options]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PLANTWATCH_")}
         environment = {**kept, **prefixed, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        with self.log.open("ab") as said:
+        with self._lock, self.log.open("ab") as said:
+            if self.alive:
+                raise RuntimeError(f"{self.name} runs already: two processes of one name would fence each other")
             self.process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
             )
 
     def kill(self) -> bool:
-        """SIGKILL; whether it was still alive."""
+        """SIGKILL; whether it was still alive. Frozen or not."""
         self.note_consumed()
         with self._lock:
             self._end_of_life()
@@ -95,7 +97,8 @@ class Worker:
         self.process.send_signal(signal.SIGCONT)
 
     def _end(self, how: signal.Signals, patience_s: float) -> int:
-        assert self.process is not None
+        if self.process is None:
+            return 0
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(how)
         try:
@@ -104,13 +107,15 @@ class Worker:
             self.process.kill()
             self.process.wait()
             return 999
+        finally:
+            self.process = None
 
     def note_end(self) -> int | None:
         """The exit code, if the life ended by itself; it is told once."""
-        if self.process is None or self.process.poll() is None:
-            return None
-        code, self.process = self.process.returncode, None
         with self._lock:
+            if self.process is None or self.process.poll() is None:
+                return None
+            code, self.process = self.process.returncode, None
             self._end_of_life()
         self.ended.append(code)
         return code

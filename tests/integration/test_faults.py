@@ -32,12 +32,17 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, dict[str,
         pytest.skip(f"no servers to kill: set {SERVERS} to the folder of kafka_server.py and influx_server.py")
     told = tmp_path_factory.mktemp("faults") / "table.json"
     command = [sys.executable, "-m", "tests.faults", "--subset", "--json", str(told)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1100, check=False)
-    if done.returncode == CANNOT_RUN:
-        pytest.skip(done.stderr.strip().splitlines()[-1])
-    assert told.exists(), done.stdout + done.stderr
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        table, said = running.communicate(timeout=1100)
+    finally:
+        running.terminate()  # it ends its servers and workers
+        code = running.wait(60)
+    if code == CANNOT_RUN:
+        pytest.skip(said.strip().splitlines()[-1])
+    assert told.exists(), table + said
     lines = {line["number"]: line for line in json.loads(told.read_text(encoding="utf-8"))}
-    return lines, done.stdout
+    return lines, table
 
 
 @pytest.mark.parametrize("row", SUBSET, ids=[f"row {row.number}" for row in SUBSET])
