@@ -1,7 +1,9 @@
 """Detectors to compare with: what others would have taken, fitted as well as we know how. None of them ever serves.
 
 T² + Q and the isolation forest get what the default gets: robust scales, sensor checks, and an alert line from scores
-of rows that were left out of the fit. The naive LSTM autoencoder is built as it usually is, mistakes and all.
+of rows that were left out of the fit: T² + Q by the rule of the alert budget, the forest, whose score has an upper end
+that this rule would put the line beyond, by a quantile. The naive LSTM autoencoder is built as it usually is, mistakes
+and all.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float, Float32
 
 from anomaly.cross_fit import MOST, enough, raw_by_asset
 from anomaly.detector import Detector
@@ -36,23 +38,34 @@ from anomaly.training_spec import TrainingSpec
 NAIVE_QUANTILE: Final = 0.99
 """Of the errors on training rows, where the naive autoencoder has its line: what most notebooks take."""
 
+FOREST_QUANTILE: Final = 0.999
+"""Of the scores of left-out rows, where the forest has its line."""
+
 Fit: TypeAlias = Callable[[Float32[np.ndarray, "window time tag"], Bool[np.ndarray, "window time tag"]], Scorer]
 """Scaled normal windows and their mask in, a scorer out."""
+Raws: TypeAlias = dict[str, Float[np.ndarray, " _row"]]
+"""Raw scores of rows left out of the fit, by asset."""
 
 
 def fit_hotelling(
     training: TrainingSet, tags_info: Sequence[Tag], version: str, budget_per_week: float = 1.0
 ) -> Detector:
     """T² + Q of single rows. Raises TooFewRowsError."""
-    return _cross_fitted(training, tags_info, version, budget_per_week, fit_hotelling_model)
+
+    def line(raws: Raws) -> Threshold:
+        return fit_threshold(raws, budget_per_week, training.tick)
+
+    return _cross_fitted(training, tags_info, version, fit_hotelling_model, line)
 
 
-def fit_isolation_forest(
-    training: TrainingSet, tags_info: Sequence[Tag], version: str, seed: int = 0, budget_per_week: float = 1.0
-) -> Detector:
+def fit_isolation_forest(training: TrainingSet, tags_info: Sequence[Tag], version: str, seed: int = 0) -> Detector:
     """Isolation forest on single rows. Raises TooFewRowsError; ConfigurationError without scikit-learn."""
     grow = functools.partial(fit_isolation_forest_model, seed=seed)
-    return _cross_fitted(training, tags_info, version, budget_per_week, grow)
+
+    def line(raws: Raws) -> Threshold:
+        return _quantile_lines(raws, FOREST_QUANTILE, f"{FOREST_QUANTILE:.1%} quantile of left-out rows")
+
+    return _cross_fitted(training, tags_info, version, grow, line)
 
 
 def fit_lstm_naive(
@@ -72,14 +85,18 @@ def fit_lstm_naive(
     scorer = MeanError(trained.length, trained.scorer.predict)
     learned = training.split().fit.windows(trained.scaler, trained.sensors, trained.length, MOST)
     errors = raw_by_asset(scorer, enough(learned, training))
-    lines = {asset: max(quantile_line(raw, NAIVE_QUANTILE), TINY) for asset, raw in errors.items()}
-    pooled = max(quantile_line(np.concatenate(list(errors.values())), NAIVE_QUANTILE), TINY)
-    method = f"{NAIVE_QUANTILE:.0%} quantile of the rows it was trained on"
-    return replace(trained, scorer=scorer, threshold=Threshold(lines, pooled, method))
+    threshold = _quantile_lines(errors, NAIVE_QUANTILE, f"{NAIVE_QUANTILE:.0%} quantile of the rows it was trained on")
+    return replace(trained, scorer=scorer, threshold=threshold)
+
+
+def _quantile_lines(raws: Raws, share: float, method: str) -> Threshold:
+    """The quantile of each asset's scores, and of all together."""
+    lines = {asset: max(quantile_line(raw, share), TINY) for asset, raw in raws.items()}
+    return Threshold(lines, max(quantile_line(np.concatenate(list(raws.values())), share), TINY), method)
 
 
 def _cross_fitted(
-    training: TrainingSet, tags_info: Sequence[Tag], version: str, budget_per_week: float, fit: Fit
+    training: TrainingSet, tags_info: Sequence[Tag], version: str, fit: Fit, line: Callable[[Raws], Threshold]
 ) -> Detector:
     """A scorer of single rows fitted on all normal rows, its line from blocks that were left out of the fit in turn."""
     limits = fit_limits(training.samples, tags_info, training.keep)
@@ -103,9 +120,7 @@ def _cross_fitted(
         scaler=scaler,
         scorer=fit(every.values, every.mask),
         sensors=limits,
-        threshold=fit_threshold(
-            {asset: np.concatenate(found) for asset, found in raws.items()}, budget_per_week, training.tick
-        ),
+        threshold=line({asset: np.concatenate(found) for asset, found in raws.items()}),
         trained_from=since,
         trained_until=until,
     )

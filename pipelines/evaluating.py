@@ -27,7 +27,7 @@ from pipelines.datasets.bench import Bench, Series, Task
 from pipelines.figures import Figures, Judged, figures_of, judged, summary_of
 from pipelines.instruments import Instruments, instruments_of, summary_of_instruments
 from pipelines.row_scores import TRAINING, RowScores, as_asset, hit_rates_of, place_scores, rows_of_series
-from pipelines.rungs import NAIVE, fit_model
+from pipelines.rungs import OWN_LINE, fit_model
 from pipelines.training_service import training_set_from_readings
 
 OnStep = Callable[[str, float], None]
@@ -120,7 +120,7 @@ def _worth_explaining(series: Series, asked: Asked) -> Bool[np.ndarray, " row"]:
 def fit(task: Task, model: str, seed: int) -> Detector:
     """The detector that production would learn from the task's training rows. Raises TooFewRowsError."""
     detector = fit_model(_cleaned(task, task.train), _asset(task).tags, model, seed)
-    if task.calibration is None or model == NAIVE:  # whose line, as people do it, is of the rows it was trained on
+    if task.calibration is None or model in OWN_LINE:
         return detector
     held_back = _cleaned(task, task.calibration)
     return replace(detector, threshold=calibrate(detector.scorer, detector.scaler, detector.sensors, held_back))

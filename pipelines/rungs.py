@@ -27,6 +27,8 @@ NAIVE = "lstm_naive"
 FOREST = "isolation_forest"
 RIVALS = ("hotelling", FOREST, NAIVE)
 """What others would have taken; to compare with, never to serve."""
+OWN_LINE = frozenset({FOREST, NAIVE})
+"""Rivals whose line is not placed by the rule of production: a protocol's calibration rows do not move it."""
 MODELS = (DEFAULT, NET_ALONE, "window_pca", "rolling_z", *RIVALS)
 SEEDED = frozenset({DEFAULT, NET_ALONE, NAIVE, FOREST, "random"})
 """Models that another seed makes another one."""

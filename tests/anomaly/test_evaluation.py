@@ -14,13 +14,16 @@ from anomaly.domain import SECOND
 from anomaly.evaluation import (
     CONTROLS,
     Counts,
+    blame,
     count,
     delays,
     events_hit,
     false_onsets,
+    hit_rate,
     oracle_f1,
     per_day,
     runs,
+    tradeoff,
     vus_pr,
 )
 from anomaly.vus import THRESHOLDS, soft_labels
@@ -222,3 +225,69 @@ def test_controls_are_as_bad_as_they_should_be() -> None:
     assert vus_pr(labels, found["random"], 0) == pytest.approx(0.1, abs=0.02)
     assert (CONTROLS["random"](9, 5, 1) == CONTROLS["random"](9, 5, 1)).all()
     assert (CONTROLS["random"](9, 5, 1) != CONTROLS["random"](9, 5, 2)).any()
+
+
+# ------------------------------------------------------------------ who was to blame
+
+
+def hit_rate_by_hand(blamed: list[float], causes: set[int], percent: int) -> float:
+    """HitRate@P% as OmniAnomaly's paper words it: hits among the first ⌊P% × |causes|⌋, over |causes|."""
+    ranked = sorted(range(len(blamed)), key=lambda tag: (-blamed[tag], tag))
+    first = ranked[: percent * len(causes) // 100]
+    return len([tag for tag in first if tag in causes and blamed[tag] > 0]) / len(causes)
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=20).flatmap(
+        lambda blamed: st.tuples(st.just(blamed), st.sets(st.integers(0, len(blamed) - 1), min_size=1))
+    ),
+    st.sampled_from([100, 150]),
+)
+def test_the_hit_rate_is_that_of_the_paper(case: tuple[list[float], set[int]], percent: int) -> None:
+    blamed, causes = case
+    labelled = np.isin(np.arange(len(blamed)), list(causes))
+    assert hit_rate(np.array(blamed), labelled, percent / 100) == pytest.approx(
+        hit_rate_by_hand(blamed, causes, percent)
+    )
+
+
+@pytest.mark.parametrize(
+    ("blamed", "labelled", "at_100", "at_150"),
+    [
+        ([0.6, 0.3, 0.1, 0.0], [1, 1, 0, 0], 1.0, 1.0),
+        ([0.6, 0.1, 0.3, 0.0], [1, 1, 0, 0], 0.5, 1.0),
+        ([0.0, 0.1, 0.9], [1, 0, 0], 0.0, 0.0),
+        ([0.0, 0.0, 0.0], [1, 1, 0], 0.0, 0.0),
+        ([0.4, 0.3, 0.2, 0.1], [0, 0, 1, 1], 0.0, 0.5),
+    ],
+)
+def test_hit_rates_that_were_reckoned_by_hand(
+    blamed: list[float], labelled: list[int], at_100: float, at_150: float
+) -> None:
+    found = [hit_rate(np.array(blamed), np.array(labelled, bool), reach) for reach in (1.0, 1.5)]
+    assert found == [at_100, at_150]
+
+
+def test_without_a_labelled_tag_there_is_no_hit_rate() -> None:
+    assert np.isnan(hit_rate(np.array([1.0]), np.array([False])))
+
+
+def test_blame_weighs_a_row_by_its_score_up_to_ten_lines() -> None:
+    shares = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [np.nan, np.nan]])
+    found = blame(shares, np.array([500.0, 3.0, 4.0, np.nan]))
+    assert found.tolist() == [10.0, 7.0]
+
+
+def test_the_tradeoff_is_the_same_figures_at_every_line() -> None:
+    chance = np.random.default_rng(0)
+    labels = np.zeros(500, bool)
+    labels[100:130] = labels[300:320] = True
+    score = chance.exponential(0.3, 500) + labels * chance.exponential(1.0, 500)
+    score[::50] = np.nan
+    times, lines = np.arange(500) * SECOND, np.linspace(0.0, 3.0, 13)
+    daily, recall = tradeoff(labels, score, times, SECOND, lines, merge=5 * SECOND)
+    for number, line in enumerate(lines):
+        alarms = np.nan_to_num(score, nan=-1.0) > line
+        assert daily[number] == pytest.approx(per_day(false_onsets(labels, alarms, times, 5 * SECOND), 450, SECOND))
+        assert recall[number] == sum(alarms[a:b].any() for a, b in ((100, 130), (300, 320))) / 2
+    assert (np.diff(recall) <= 0).all()

@@ -366,6 +366,52 @@ def test_the_worst_seed_is_the_one_shown() -> None:
     assert worst([*rows, Figures("x", "mean", "m", 3)]).seed == 3
 
 
+# ------------------------------------------------------------------ causes
+
+
+def interpreted(folder: Path, lines: str) -> None:
+    halves(folder)
+    (folder / "interpretation_label").mkdir(exist_ok=True)
+    (folder / "interpretation_label" / "machine-1-1.txt").write_text(lines)
+
+
+@pytest.mark.parametrize("line", ["400-460:2\n", "400-459:2\n"])
+def test_causes_are_read_whether_the_last_row_or_the_one_after_it_is_named(tmp_path: Path, line: str) -> None:
+    interpreted(tmp_path, line)
+    assert load("smd", tmp_path)[0].tasks[0].series[0].interpreted == ((400, 460, ("m02",)),)
+
+
+def test_the_hit_rate_of_known_causes_stands_in_the_figures(tmp_path: Path) -> None:
+    interpreted(tmp_path, "400-460:2\n")
+    found = run_model(load("smd", tmp_path)[0], "window_pca", 0, silent)
+    assert found.summary.hit_rate == found.rows[0].hit_rate == 1.0
+    assert found.summary.as_json()["hit_rate_150"] == 1.0
+    assert found.scores[0].explained is not None
+    assert found.scores[0].explained.rows.tolist() == list(range(400, 460))
+    assert " 1.000/1.000 " in table([found.summary])
+    interpreted(tmp_path, "400-460:1,3\n")
+    wrong = run_model(load("smd", tmp_path)[0], "window_pca", 0, silent)
+    assert wrong.summary.hit_rate < 1.0
+
+
+def test_without_known_causes_there_is_no_hit_rate_and_nothing_is_kept(skab: Path) -> None:
+    found = run_model(load("skab", skab)[0], "rolling_z", 0, silent)
+    assert found.summary.as_json()["hit_rate"] is None
+    assert all(scores.explained is None for scores in found.scores)
+
+
+def test_controls_explain_nothing(tmp_path: Path) -> None:
+    interpreted(tmp_path, "400-460:2\n")
+    assert run_model(load("smd", tmp_path)[0], "random", 0, silent).summary.as_json()["hit_rate"] is None
+
+
+@pytest.mark.parametrize("line", ["400-460", "460-400:1", "400-9000:1", "400-460:0", "400-460:4", "a-b:c"])
+def test_causes_that_cannot_be_are_refused_with_the_line(tmp_path: Path, line: str) -> None:
+    interpreted(tmp_path, f"400-460:1\n{line}\n")
+    with pytest.raises(DataError, match="line 2"):
+        load("smd", tmp_path)
+
+
 # ------------------------------------------------------------------ honesty
 
 
