@@ -84,18 +84,23 @@ def _draw_score(axes: Any, series: Series, found: RowScores) -> None:
     for start, stop in runs(_labels(series)):
         axes.axvspan(hours[start], hours[stop - 1], color=SHADE, linewidth=0)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("hours")
     axes.set_ylabel("score, in alert lines")
 
 
 def _draw_tradeoff(axes: Any, bench: Bench, task: Task, series: Series, found: RowScores) -> None:
-    """Share of events found over false alarms a day, the line moved through all scores; the present one marked."""
+    """Share of events found over false alarms a day, the line moved down to the median score; the present one marked.
+
+    The curve may turn back: where the line is low, alarms run together and are fewer.
+    """
     rows = ~series.learned
     labels, score, times = _labels(series)[rows], found.score[rows], series.rows.times[rows]
     known = score[np.isfinite(score)]
     if not len(known):
         return
-    lines = np.unique(np.quantile(known, 1.0 - np.geomspace(1e-4, 1.0, LINES)))
+    lines = np.unique(np.quantile(known, 1.0 - np.geomspace(1e-4, 0.5, LINES)))
     daily, recall = tradeoff(labels, score, times, task.tick, lines, bench.protocol.merge)
     axes.plot(daily, recall, color=BLUE, marker=".", linewidth=0.8)
     here = tradeoff(labels, score, times, task.tick, np.array([1.0]), bench.protocol.merge)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 HEAVY = {"keras", "tensorflow"}
-TRAINING = {"anomaly.models", "anomaly.training"}
+TRAINING = {"anomaly.models", "anomaly.rivals", "anomaly.training"}
 """Rooms that build nets; they load Keras when they are called at the earliest, see below."""
 
 
