@@ -13,6 +13,7 @@ from pipelines.suggesting import did_you_mean
 LOADERS: Mapping[str, Callable[[Path], Bench]] = {
     "skab": skab.load,
     "smd": halves.load_smd,
+    "smd-b": halves.load_smd_b,
     "asd": halves.load_asd,
     "tep": tep.load,
     "nab": nab.load,

@@ -7,6 +7,7 @@ first 70 %, with the line placed on the other 30 %.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,15 @@ ASD = Protocol(
     vus_window=24,
     why="the mean of the servers; events are summed, the delay is the median of all events",
 )
+SMD_B = Protocol(
+    summary=Summary.MEAN,
+    vus_window=60,
+    merge=600 * SECOND,
+    why="the mean of the machines' second halves, each scored whole, the rows learned from too (TSB-AD's protocol)",
+)
 MINUTE = 60 * SECOND
+PREFIX_SHARE, PREFIX_MARGIN, PREFIX_LEAST = 0.25, 100, 500
+"""TSB-AD learns from a quarter of the rows, or up to 100 before the first anomaly; under 500 it has no series."""
 ASD_FIT = 0.7
 _LINE = re.compile(r"(\d{1,9})-(\d{1,9}):(\d{1,4}(?:,\d{1,4})*),?")
 
@@ -46,6 +55,27 @@ _LINE = re.compile(r"(\d{1,9})-(\d{1,9}):(\d{1,4}(?:,\d{1,4})*),?")
 def load_smd(path: Path) -> Bench:
     """Every machine in `path/train`. Raises DataError."""
     return Bench("smd", SMD, tuple(_task(path, name, MINUTE, 1.0) for name in _names(path)))
+
+
+def load_smd_b(path: Path) -> Bench:
+    """SMD as TSB-AD-M has it (Liu & Paparrizos, NeurIPS 2024): the test halves alone, learned from their first rows.
+
+    Machines whose first anomaly comes too early are left out, as there. Raises DataError.
+    """
+    found = [_first_rows(_task(path, name, MINUTE, 1.0)) for name in _names(path)]
+    tasks = tuple(task for task in found if len(task.train) >= PREFIX_LEAST)
+    if not tasks:
+        raise DataError(f"{path}: no machine has {PREFIX_LEAST} rows before its first anomaly; expected at least one")
+    return Bench("smd-b", SMD_B, tasks)
+
+
+def _first_rows(task: Task) -> Task:
+    """The task of learning from the first rows of the test half."""
+    (series,) = task.series
+    assert series.labels is not None
+    first = int(np.argmax(series.labels)) if series.labels.any() else len(series.labels)
+    rows = max(min(first - PREFIX_MARGIN, int(PREFIX_SHARE * len(series.labels))), 0)
+    return replace(task, train=part(series.rows, slice(rows)), series=(replace(series, before=None),))
 
 
 def load_asd(path: Path) -> Bench:

@@ -328,6 +328,28 @@ def test_alarms_less_than_ten_minutes_apart_are_one_on_smd(tmp_path: Path) -> No
     assert row.alarm_share == pytest.approx(3 / 840)
 
 
+@pytest.mark.parametrize(("first", "rows"), [(760, 660), (2_900, 1_000)])
+def test_smd_by_the_protocol_of_tsb_ad_learns_from_the_first_rows_of_the_test(
+    tmp_path: Path, first: int, rows: int
+) -> None:
+    halves(tmp_path)
+    packed(tmp_path / "test" / "machine-1-1.txt.gz", machine(4_000, 5, (first, first + 60)))
+    labels = "".join(f"{int(first <= i < first + 60)}\n" for i in range(4_000))
+    (tmp_path / "test_label" / "machine-1-1.txt").write_text(labels)
+    (bench,) = load("smd-b", tmp_path)
+    (task,) = bench.tasks
+    assert len(task.train) == rows
+    np.testing.assert_array_equal(task.train.values, task.series[0].rows.values[:rows])
+    assert task.series[0].before is None
+    assert not task.series[0].learned.any()
+
+
+def test_a_machine_that_fails_at_once_is_no_series_of_tsb_ad(tmp_path: Path) -> None:
+    halves(tmp_path)
+    with pytest.raises(DataError, match="500 rows before"):
+        load("smd-b", tmp_path)
+
+
 def test_nab_learns_from_probation_only(tmp_path: Path) -> None:
     nab(tmp_path)
     (bench,) = load("nab", tmp_path)
