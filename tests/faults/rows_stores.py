@@ -10,6 +10,7 @@ from tests.faults.proxy import Mode
 from tests.faults.rows_processes import FIRST, RATE
 from tests.faults.stage import Stage
 
+_DAY = 86_400 * SECOND
 _MOST_GROWTH_MB = 80.0
 """Resident memory that a worker may gain while its sink is away."""
 
@@ -57,11 +58,11 @@ def points_refused(stage: Stage) -> None:
     All others are stored; what is set aside is counted.
     """
     old, other = stage.plant.assets[1].path, stage.plant.assets[2].path
-    stage.mint.shift[old] = -400 * 86_400 * SECOND
+    stage.mint.shift |= {old: -400 * _DAY, other: -5 * _DAY}  # a field has one type in all of a shard
     stage.refused_readings |= {old, other}
     stage.refused_scores |= {old}
     tags = f"site=bench,asset={other}"
-    stage.store.write("samples", f'sample,{tags} v.temp="words" {stage.mint.start + 10**8}')
+    stage.store.write("samples", f'sample,{tags} v.temp="words" {stage.mint.start - 5 * _DAY}')
     stage.start()
     rounds = 6 if stage.full else 2
     with stage.load(RATE):
