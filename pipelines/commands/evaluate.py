@@ -124,8 +124,8 @@ def _chosen(bench: Bench, wanted: Sequence[str]) -> Bench:
 
 
 def _run(bench: Bench, model: str, seeds: int, asked: Asked) -> Result:
-    """All seeds, or one where another would change nothing."""
-    many = seeds if model in SEEDED else 1
+    """All seeds, or one where another would change nothing: neither the model nor what is broken."""
+    many = seeds if model in SEEDED or (asked.breakage is not None and model not in CONTROLS) else 1
     runs = []
     with _bar(f"{bench.name} {model}", many) as on_step:
         for seed in range(many):
