@@ -157,7 +157,18 @@ class Smoke:
         image = f"plantwatch/service:{self._compose.environment.get('PLANTWATCH_VERSION', 'local')}"
         secrets = (ROOT / self._compose.environment.get("PLANTWATCH_SECRETS", "./deploy/secrets")).resolve()
         docker("rm", "-f", name)
-        hardened = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", "128m")
+        # Images that compose built say which service they are of; this one is none.
+        stranger = ("--label", f"com.docker.compose.project={name}", "--user", "10001:10001")
+        hardened = (
+            *stranger,
+            "--read-only",
+            "--cap-drop",
+            "ALL",
+            "--security-opt",
+            "no-new-privileges",
+            "--memory",
+            "128m",
+        )
         mount = ("-v", f"{secrets}/webhook_secret:/run/secrets/webhook_secret:ro")
         network = ("--network", f"{self._compose.project}_core", "--network-alias", "smoke-receiver")
         docker(
