@@ -16,20 +16,19 @@ from anomaly.errors import DataError, Unreachable
 from pipelines import topics
 from pipelines.bench.meters import cpu_seconds, pid_listening
 from pipelines.bench.places import Places
-from pipelines.bench.worker import ROLES, Figures, serve
+from pipelines.bench.worker import Figures, serve
 from pipelines.embedded import lag
 from pipelines.ports import Log
 
 _START_S: Final = 120.0
 _LOOK_S, _ASK_S = 0.2, 3.0
 """How often it is looked whether all is done, and asked how they are: both cost those that are measured."""
-_WAYS: Final = (
-    ("score", topics.READINGS),
-    ("record", topics.READINGS),
-    ("alert", topics.SCORES),
-    ("record", topics.SCORES),
-    ("record", topics.ALERTS),
-)
+_WAYS: Final = {
+    "score": (topics.READINGS,),
+    "alert": (topics.SCORES,),
+    "record": (topics.READINGS, topics.SCORES, topics.ALERTS),
+}
+"""What each service reads, in the order in which one alone can work it off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +94,11 @@ class Crew:
         if said is not None:
             raise said
 
-    def tell(self, word: str) -> None:
-        """`pause` or `resume` to all."""
+    def tell(self, word: str, role: str | None = None) -> None:
+        """`pause` or `resume` to all, or to all of one service."""
         for member in self.members:
-            member.pipe.send(word)
+            if role in (None, member.role):
+                member.pipe.send(word)
 
     def figures(self) -> list[tuple[str, Figures]]:
         """Of every process, with its service."""
@@ -121,10 +121,11 @@ class Crew:
         message = f"after {patience_s:g} s not every process of the bench holds a partition: {dict(held)}"
         raise Unreachable(message)
 
-    def drain(self, log: Log, patience_s: float = 600.0) -> float:
-        """Wait until everything that was appended has gone all the way; returns the seconds it took."""
+    def drain(self, log: Log, role: str | None = None, patience_s: float = 600.0) -> float:
+        """Wait until what was appended has gone all the way (or through one service); returns the seconds it took."""
+        ways = [(group, topic) for group, read in _WAYS.items() if role in (None, group) for topic in read]
         started = asked = time.monotonic()
-        while any(lag(log, group, topic) for group, topic in _WAYS):
+        while any(lag(log, group, topic) for group, topic in ways):
             if time.monotonic() - asked > _ASK_S:
                 self._refuse_trouble()
                 asked = time.monotonic()
@@ -140,4 +141,5 @@ class Crew:
                 raise DataError(f"the bench's {role} process is in trouble: {found.trouble}")
 
 
-__all__ = ["ROLES", "Crew", "Member"]
+ONE_AFTER_THE_OTHER: Final = tuple(_WAYS)
+"""The services, each after those whose output it reads."""

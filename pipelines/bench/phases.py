@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from pipelines import topics
-from pipelines.bench.crew import Crew
+from pipelines.bench.crew import ONE_AFTER_THE_OTHER, Crew
 from pipelines.bench.latency import LOOKED_AT, Latency, latencies
 from pipelines.bench.worker import Figures
 from pipelines.bench.workload import Workload
@@ -96,14 +95,53 @@ class Feed:
 
 
 def measure(crew: Crew, log: Log, feed: Feed, kind: Kind, rows: int) -> Cost:
-    """Let `rows` an asset queue up while the services stand still, then work them off."""
+    """Let `rows` an asset queue up, then work them off twice: service by service, and (as many again) all at once.
+
+    Alone a service is never waiting for another one, so its CPU time is that of the work; together they show how fast
+    the whole is on these cores.
+    """
     idle = _idle(crew)
     crew.tell("pause")
     sent = feed.send(kind, rows)
-    before, servers = crew.figures(), crew.servers()
+    servers = crew.servers()
+    spent = _Spent(1e6 / sent)
+    for role in ONE_AFTER_THE_OTHER:
+        before = crew.figures()
+        crew.tell("resume", role)
+        crew.drain(log, role)
+        spent.add(role, before, crew.figures())
+        crew.tell("pause", role)
+    used = {name: _difference(old, crew.servers()[name], 1e6 / sent) for name, old in servers.items()}
+    feed.send(kind, rows)
     crew.tell("resume")
     took = crew.drain(log)
-    return _cost(kind, sent, took, before, crew.figures(), servers, crew.servers(), idle)
+    model = sum(found.get("model", 0.0) for found in spent.stages.values())
+    ours = sum(spent.services.values()) - model
+    return Cost(kind, sent, sent / max(took, 1e-9), spent.stages, spent.services, model, ours, used, idle)
+
+
+class _Spent:
+    """CPU time by service and stage, times `scale`."""
+
+    def __init__(self, scale: float) -> None:
+        self._scale = scale
+        self.stages: dict[str, dict[str, float]] = {}
+        self.services: dict[str, float] = {}
+
+    def add(self, role: str, before: list[tuple[str, Figures]], after: list[tuple[str, Figures]]) -> None:
+        """What the processes of one service used in between."""
+        pairs = [(old, new) for (name, old), (_, new) in zip(before, after, strict=True) if name == role]
+        stages = self.stages.setdefault(role, {})
+        for old, new in pairs:
+            for stage, seconds in new.seconds.items():
+                used = (seconds - old.seconds.get(stage, 0.0)) * self._scale
+                stages[stage] = stages.get(stage, 0.0) + used
+        self.services[role] = sum(new.cpu - old.cpu for old, new in pairs) * self._scale
+        stages["other threads"] = max(0.0, self.services[role] - sum(stages.values()))
+
+
+def _difference(old: float | None, new: float | None, scale: float) -> float | None:
+    return None if old is None or new is None else (new - old) * scale
 
 
 def _idle(crew: Crew) -> float:
@@ -111,34 +149,6 @@ def _idle(crew: Crew) -> float:
     before, began = sum(found.cpu for _, found in crew.figures()), time.monotonic()
     time.sleep(_IDLE_S)
     return (sum(found.cpu for _, found in crew.figures()) - before) / (time.monotonic() - began)
-
-
-def _cost(
-    kind: str,
-    rows: int,
-    took: float,
-    before: list[tuple[str, Figures]],
-    after: list[tuple[str, Figures]],
-    servers: Mapping[str, float | None],
-    servers_after: Mapping[str, float | None],
-    idle: float,
-) -> Cost:
-    scale = 1e6 / rows
-    stages, services = defaultdict[str, dict[str, float]](dict), defaultdict[str, float](float)
-    for (role, old), (_, new) in zip(before, after, strict=True):
-        services[role] += (new.cpu - old.cpu) * scale
-        for stage, seconds in new.seconds.items():
-            spent = (seconds - old.seconds.get(stage, 0.0)) * scale
-            stages[role][stage] = stages[role].get(stage, 0.0) + spent
-    for role, found in stages.items():
-        found["other threads"] = max(0.0, services[role] - sum(found.values()))
-    model = sum(found.get("model", 0.0) for found in stages.values())
-    used = {
-        name: None if start is None or (end := servers_after[name]) is None else (end - start) * scale
-        for name, start in servers.items()
-    }
-    ours = sum(services.values()) - model
-    return Cost(kind, rows, rows / max(took, 1e-9), dict(stages), dict(services), model, ours, used, idle)
 
 
 def balance(crew: Crew, log: Log, feed: Feed, rows: int) -> list[float]:
