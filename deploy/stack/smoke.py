@@ -38,12 +38,14 @@ class Smoke:
         self._compose = compose
         self._page = page
         self._say = say
+        self._name = f"{compose.project}-smoke-receiver"
         self._passed = 0
         self._began = time.monotonic()
 
     def run(self) -> None:
         """All of it."""
         self._rig_is_known()
+        docker("rm", "-f", self._name)  # of a check that was broken off
         waiting.until_healthy(self._compose, PATIENCE_S, self._say)
         waiting.until_ready(self._compose, PATIENCE_S, self._say)
         names = [one.service for one in self._compose.containers() if not one.one_shot]
@@ -153,10 +155,9 @@ class Smoke:
         if self._compose.environment.get("PLANTWATCH_WEBHOOK_URL"):
             yield None
             return
-        name = f"{self._compose.project}-smoke-receiver"
+        name = self._name
         image = f"plantwatch/service:{self._compose.environment.get('PLANTWATCH_VERSION', 'local')}"
         secrets = (ROOT / self._compose.environment.get("PLANTWATCH_SECRETS", "./deploy/secrets")).resolve()
-        docker("rm", "-f", name)
         # Images that compose built say which service they are of; this one is none.
         stranger = ("--label", f"com.docker.compose.project={name}", "--user", "10001:10001")
         hardened = (
@@ -189,8 +190,8 @@ class Smoke:
             self._alerts_go_to("http://smoke-receiver:9000/")
             yield lambda: [json.loads(line) for line in docker("logs", name).splitlines() if line.startswith("{")]
         finally:
-            self._alerts_go_to("")
             docker("rm", "-f", name)
+            self._alerts_go_to("")
 
     def _alerts_go_to(self, url: str) -> None:
         environment = dict(self._compose.environment)
