@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -34,9 +34,11 @@ LEAST: Final = HORIZONS[AHEAD] + LAGS
 """Rows a window must have for every linear view to say something."""
 QUICK_SHARES: Final = SHARES[:2]
 """Scales of the daily profile and of the far forecast: on the slowest, every cloudy day would count."""
-GROWTH_WINDOWS: Final = 256
+GROWTH_WINDOWS: Final = 64
 """Windows on which it is measured what a missing tag costs."""
 CHUNK: Final = 256
+HOPELESS: Final = 1e6
+"""Error of a net by that of a forecast that makes none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +48,16 @@ class Net:
     predict: Predict
     length: int
     unseen: TrainingSet
+
+
+class FittedPanel(NamedTuple):
+    """A panel, and the raw scores that unseen rows got, by asset, oldest first. `net_error`: the net's squared error on
+    unseen rows by that of the forecast, in the worst block; None without a net.
+    """
+
+    panel: Panel
+    raws: dict[str, Float[np.ndarray, " _row"]]
+    net_error: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,8 +70,11 @@ class _Block:
 
 def fit_panel(
     training: TrainingSet, scaler: Scaler, sensors: SensorLimits, net: Net | None, most: int = MOST
-) -> tuple[Panel, dict[str, Float[np.ndarray, " _row"]]]:
-    """A panel fitted on all normal rows, and the raw scores that unseen rows get, by asset, oldest first.
+) -> FittedPanel:
+    """A panel fitted on all normal rows.
+
+    The net has a say only if, on every block of rows held back from it, it draws the last row better than the forecast
+    foretells it: a net that errs more with the row before its eyes has learned nothing yet, and would only cry wolf.
 
     `most`: windows each model is fitted on, at most. Raises TooFewRowsError if fewer than `cross_fit.FEWEST` windows
     are wholly normal, or all lie in one short stretch.
@@ -67,21 +82,28 @@ def fit_panel(
     every = enough(training.windows(scaler, sensors, LEAST, most), training)
     blocks = []
     for fit, held_back in training.folds(FOLDS):
-        windows = held_back.windows(scaler, sensors, LENGTH, most, least=LEAST)
+        windows = held_back.windows(scaler, sensors, LENGTH, most // FOLDS, least=LEAST)
         if len(windows.assets) and len((rows := fit.windows(scaler, sensors, LEAST, most)).assets):
             blocks.append(_judged(_models(rows, training.tick, _days(training)), windows))
     if len(blocks) < 2:
         raise TooFewRowsError(f"Normal rows of group {training.group} lie in one short stretch. Wait for more.")
     models = _models(every, training.tick, _days(training))
     scales, deviations = _scales(blocks)
+    worth = None
     if net is not None:
         models = replace(models, predict=net.predict, net_length=net.length)
-        scales[NET], found = _net_scales(net, scaler, sensors, most, blocks)
+        pieces = _net_pieces(net, scaler, sensors, most)
+        worth = _net_error(pieces, blocks)
+    if net is not None and worth is not None and worth < 1.0:
+        scales[NET], found = _net_scales(net, pieces, blocks)
         deviations = [np.concatenate(pair) for pair in zip(deviations, found, strict=True)]
     gain = 0.5 * float(np.mean([scale.spread for found in scales.values() for scale in found]))
-    sample = training.windows(scaler, sensors, LENGTH, GROWTH_WINDOWS, least=LEAST)
+    sample = training.windows(scaler, sensors, LENGTH, GROWTH_WINDOWS)
+    if len(sample.assets) < GROWTH_WINDOWS // 4:
+        sample = training.windows(scaler, sensors, LENGTH, GROWTH_WINDOWS, least=LEAST)
     panel = with_growth(Panel(LENGTH, models, scales, gain), sample.values, sample.mask, sample.times)
-    return panel, _by_asset(blocks, [np.exp(gain * fuse(verdicts)[0]) for verdicts in deviations])
+    raws = _by_asset(blocks, [np.exp(gain * fuse(verdicts)[0]) for verdicts in deviations])
+    return FittedPanel(panel, raws, worth)
 
 
 def _days(training: TrainingSet) -> float:
@@ -145,10 +167,11 @@ def _scales(
     return scales, [np.stack(row) for row in rows]
 
 
-def _net_scales(
-    net: Net, scaler: Scaler, sensors: SensorLimits, most: int, blocks: Sequence[_Block]
-) -> tuple[tuple[Scale, ...], list[Float[np.ndarray, "verdict _window"]]]:
-    """The net's scales, from rows held back from it; and its deviations at the windows of the blocks, NaN elsewhere."""
+_Piece = tuple[TrainingWindows, list[Level]]
+"""Windows of one stretch held back from the net, and its smoothed residuals there."""
+
+
+def _net_pieces(net: Net, scaler: Scaler, sensors: SensorLimits, most: int) -> list[_Piece]:
     pieces = []
     for part, normal in zip(net.unseen.samples, net.unseen.normal, strict=True):
         alone = replace(net.unseen, samples=(part,), normal=(normal,))
@@ -157,6 +180,31 @@ def _net_scales(
             pieces.append((windows, _net_levels(net, windows)))
     if not pieces:
         raise TooFewRowsError(f"No normal row of group {net.unseen.group} was held back from the net. Wait for more.")
+    return pieces
+
+
+def _net_error(pieces: Sequence[_Piece], blocks: Sequence[_Block]) -> float:
+    """The net's mean squared error of the last row by that of the one-row forecast, on the same windows: the worst of
+    the stretches.
+    """
+    foretold = {
+        key: (level, last)
+        for block in blocks
+        for key, level, last in zip(_keys(block.windows), *block.levels[NEXT][0], strict=True)
+    }
+    ratios = []
+    for windows, levels in pieces:
+        places = [(place, foretold[key]) for place, key in enumerate(_keys(windows)) if key in foretold]
+        drawn = sum(float((levels[0][0][place] ** 2)[last].sum()) for place, (_, last) in places)
+        told = sum(float((level**2)[last].sum()) for _, (level, last) in places)
+        ratios.append(drawn / told if told > 0.0 else HOPELESS)
+    return max(ratios)
+
+
+def _net_scales(
+    net: Net, pieces: Sequence[_Piece], blocks: Sequence[_Block]
+) -> tuple[tuple[Scale, ...], list[Float[np.ndarray, "verdict _window"]]]:
+    """The net's scales, from rows held back from it; and its deviations at the windows of the blocks, NaN elsewhere."""
     scales: list[Scale] = []
     known: list[dict[tuple[str, int], float]] = []
     for number, share in enumerate(SHARES):

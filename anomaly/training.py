@@ -97,13 +97,13 @@ def fit_lstm_autoencoder(
     predict, difference = _export(model, prepared.stop, spec, workdir)
     on_progress(_at("calibrate", 0.9, fitted.state, spec))
     judge = _judge if spec.panel else _judge_alone
-    detector, exceed = judge(training, prepared, predict, version, budget_per_week)
+    detector, judged = judge(training, prepared, predict, version, budget_per_week)
     figures = {
         "held_out_loss": fitted.state.best,
         "loss": fitted.state.loss,
         "epochs": float(fitted.state.epoch),
         "windows": float(len(prepared.learn.ends)),
-        "calibration_exceed_rate": exceed,
+        **judged,
         "onnx_difference": difference,
         "seconds": time.monotonic() - started,
     }
@@ -226,20 +226,23 @@ def _export(model: Any, held: Rows, spec: TrainingSpec, workdir: Path) -> tuple[
 
 def _judge(
     training: TrainingSet, prepared: _Prepared, predict: Compiled, version: str, budget_per_week: float
-) -> tuple[Detector, float]:
-    """The net as one view of a panel, and the share of rows over the line, of those that no view was fitted on."""
+) -> tuple[Detector, dict[str, float]]:
+    """The net as one view of a panel; figures: the share of unseen rows over the line, and the net's error there by the
+    forecast's (from 1 on, the net has no say).
+    """
     net = Net(predict, predict.length, prepared.split.held_back)
-    panel, raws = fit_panel(training, prepared.scaler, prepared.limits, net)
+    panel, raws, net_error = fit_panel(training, prepared.scaler, prepared.limits, net)
     threshold = control_lines(raws, budget_per_week)
     over = sum(int((raw > threshold.line(asset)).sum()) for asset, raw in raws.items())
     detector = _detector(training, prepared, panel, threshold, version)
-    return detector, over / max(sum(len(raw) for raw in raws.values()), 1)
+    exceed = over / max(sum(len(raw) for raw in raws.values()), 1)
+    return detector, {"calibration_exceed_rate": exceed, "net_error": float(net_error or 0.0)}
 
 
 def _judge_alone(
     training: TrainingSet, prepared: _Prepared, predict: Compiled, version: str, budget_per_week: float
-) -> tuple[Detector, float]:
-    """The net alone, and the share of the newest held-back rows over its line.
+) -> tuple[Detector, dict[str, float]]:
+    """The net alone; figures: the share of the newest held-back rows over its line.
 
     Errors are sized on the stopping block. The line is the higher of those that either held-back block asks for: they
     are hours of different load, and the next hour may be like either.
@@ -256,7 +259,7 @@ def _judge_alone(
     raws = raw_by_asset(scorer, calibration.windows(prepared.scaler, prepared.limits, predict.length))
     over = sum(int((raw > threshold.line(asset)).sum()) for asset, raw in raws.items())
     detector = _detector(training, prepared, scorer, threshold, version)
-    return detector, over / max(sum(len(raw) for raw in raws.values()), 1)
+    return detector, {"calibration_exceed_rate": over / max(sum(len(raw) for raw in raws.values()), 1)}
 
 
 def _detector(

@@ -8,7 +8,7 @@ fitted on, and a soft maximum of all is the score: one view that is sure is enou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,8 +51,12 @@ class Models:
         values: Float32[np.ndarray, "window time tag"],
         mask: Bool[np.ndarray, "window time tag"],
         times: Int64[np.ndarray, " window"] | None,
+        views: Collection[str] | None = None,
     ) -> tuple[dict[str, Residual], Float[np.ndarray, "window tag"]]:
-        """Residuals by view, and the last row as the window-PCA expects it, every tag."""
+        """Residuals by view, and the last row as the window-PCA expects it, every tag.
+
+        `views`: those that have a say; a net that has none is not asked.
+        """
         errors, expected = self.pca.residual(values, mask)
         found: dict[str, Residual] = {
             NEXT: self.following.residual(values, mask),
@@ -61,7 +65,7 @@ class Models:
         }
         if self.daily is not None and times is not None:
             found[DAILY] = self.daily.residual(values, mask, times)
-        if self.predict is not None:
+        if self.predict is not None and (views is None or NET in views):
             found[NET] = net_residual(self.predict, self.net_length, values, mask)
         return found, expected
 
@@ -105,7 +109,7 @@ class Panel:
 
         `expected`: what was seen less the level by which it is off, as the views that cried loudest have it.
         """
-        residuals, drawn = self.models.residuals(values, mask, times)
+        residuals, drawn = self.models.residuals(values, mask, times, self.scales)
         verdicts = [
             scale.judge(*residuals[view])
             for view, scales in self.scales.items()
@@ -179,12 +183,12 @@ def with_growth(
 ) -> Panel:
     """The panel, having measured on some normal windows how its errors grow when one tag after the other is missing."""
     tags = values.shape[2]
-    usual, _ = panel.models.residuals(values, mask, times)
+    usual, _ = panel.models.residuals(values, mask, times, panel.scales)
     growths = {view: np.ones((len(scales), tags, tags)) for view, scales in panel.scales.items()}
     for tag in range(tags if tags > 1 else 0):
         there, left = values.copy(), mask.copy()
         there[:, :, tag], left[:, :, tag] = 0.0, False
-        without, _ = panel.models.residuals(there, left, times)
+        without, _ = panel.models.residuals(there, left, times, panel.scales)
         for view in usual.keys() & panel.scales.keys():
             for number, scale in enumerate(panel.scales[view]):
                 growths[view][number, tag] = growth_of(usual[view], without[view], scale.share)

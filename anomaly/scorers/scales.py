@@ -23,6 +23,8 @@ FLOOR = 0.01
 """Smallest normal error believed, in scaled units: 1 % of a tag's normal spread."""
 QUANTILE, DEVIATIONS = 0.95, 1.645
 """Where the spread is taken, and how far out that is in a normal distribution."""
+FEWEST = 20
+"""Windows a block needs for a median and a quantile of its own."""
 GROWTH = (0.1, 100.0)
 """How much smaller or larger a normal square may become for want of other tags."""
 _TINY = 1e-12
@@ -110,19 +112,29 @@ def fit_scale(blocks: Sequence[Level], share: float, steps: int) -> tuple[Scale,
     """The scale from the levels of blocks left out of the fit, and the deviations of each block's windows.
 
     A block's energies are taken with the moment of the *other* blocks, as those of rows to come will be: with the
-    moment of the same few rows they would look smaller than they are. `steps`: residuals in a window.
+    moment of the same few rows they would look smaller than they are. Median and quantile are those of the worst block:
+    hours differ, and the next may be like any of them. `steps`: residuals in a window.
     """
     logs = []
     for number, (level, last) in enumerate(blocks):
         others = [*blocks[:number], *blocks[number + 1 :]] or blocks
         logs.append(log_energy(level, last, _moment(others, share, steps))[0])
-    every = np.concatenate(logs)
-    every = every[np.isfinite(every)]
-    middle, high = np.quantile(every, [0.5, QUANTILE]) if len(every) else (0.0, DEVIATIONS)
+    middle, high = _worst(logs)
     spread = max(float(high - middle) / DEVIATIONS, 1e-3)
     moment = _moment(blocks, share, steps)
     scale = Scale(share, moment, float(middle), spread, np.ones(moment.shape))
     return scale, [(log - scale.middle) / spread for log in logs]
+
+
+def _worst(logs: Sequence[Float[np.ndarray, " _window"]]) -> tuple[float, float]:
+    """The highest median and the highest `QUANTILE` of any block; short blocks are taken together."""
+    known = [log[np.isfinite(log)] for log in logs]
+    whole = np.concatenate(known)
+    if not len(whole):
+        return 0.0, DEVIATIONS
+    blocks = [log for log in known if len(log) >= FEWEST] or [whole]
+    pairs = np.array([np.quantile(log, [0.5, QUANTILE]) for log in blocks])
+    return float(pairs[:, 0].max()), float(pairs[:, 1].max())
 
 
 def growth_of(
