@@ -16,7 +16,7 @@ from anomaly.domain import Alert, Asset, Plant, Readings, Scores
 from anomaly.errors import DataError
 from pipelines.alert_state import AlertPolicy, AssetAlerts
 from pipelines.alerting import apply_scores
-from pipelines.evaluating import detect
+from pipelines.row_scores import detect
 from pipelines.rungs import fit_model
 from pipelines.training_service import group_tags, training_set_from_readings
 
