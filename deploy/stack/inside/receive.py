@@ -19,6 +19,7 @@ class Receiver(BaseHTTPRequestHandler):
         event = json.loads(body)
         told = {
             "event": event["event"],
+            "time": event["time"],
             "asset": event["alert"]["asset"],
             "text": event["text"],
             "signed": hmac.compare_digest(right, self.headers.get("X-Plantwatch-Signature", "")),
