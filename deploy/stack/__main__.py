@@ -75,6 +75,8 @@ def up(given: argparse.Namespace) -> None:
     if not given.no_build:
         say("building the images (minutes the first time)")
         compose.run("build", quiet=True)
+    if "demo" not in profiles and compose.remove("simulator"):
+        say("the simulated plant sends no more")
     compose.run("up", "-d", "--remove-orphans", *workers)
     waiting.until_healthy(compose, given.patience, say)
     waiting.until_ready(compose, given.patience, say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -65,6 +66,14 @@ class Compose:
             (_container(one) for one in found if _label(one, "oneoff").lower() != "true"), key=lambda one: one.service
         )
 
+    def remove(self, service: str) -> bool:
+        """Stop and remove the containers of a service that is not wanted (any more); whether there were some."""
+        ids = [one.id for one in self.containers() if one.service == service]
+        for one in ids:
+            docker("stop", "-t", "25", one)
+            docker("rm", "-f", one)
+        return bool(ids)
+
     def of(self, service: str) -> list[Container]:
         """The running containers of one service."""
         return [one for one in self.containers() if one.service == service and one.state == "running"]
@@ -126,6 +135,12 @@ def dotenv(path: Path) -> dict[str, str]:
     return {name.strip(): value.strip().strip("\"'") for name, value in pairs}
 
 
+def _sum(folder: Path) -> str:
+    """Stands for what the services read at their start: when it changes, they are started anew."""
+    found = [folder / name for name in ("plant.toml", "plantwatch.toml") if (folder / name).is_file()]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in found)).hexdigest()[:16]
+
+
 def environment(profiles: Sequence[str] = ()) -> dict[str, str]:
     """Variables for compose: .env, what is set already (stronger), and what follows from it.
 
@@ -140,6 +155,7 @@ def environment(profiles: Sequence[str] = ()) -> dict[str, str]:
     if known["PLANTWATCH_PLANT_DIR"] == DEMO_PLANT:
         chosen.append("demo")
     known["COMPOSE_PROFILES"] = ",".join(dict.fromkeys([*chosen, *profiles]))
+    known["PLANTWATCH_PLANT_SUM"] = _sum(ROOT / known["PLANTWATCH_PLANT_DIR"])
     if "COMPOSE_FILE" not in known:
         files = ["docker-compose.yml"]
         files += ["deploy/compose.ingest.yml"] if known.get("PLANTWATCH_INGEST_HOST") else []
