@@ -14,8 +14,9 @@ from dashboard import launch
 from pipelines import running, topics, wiring
 from pipelines.adapters.memory import MemoryClock, MemoryLog
 from pipelines.adapters.system_clock import SystemClock
-from pipelines.checking import Status, notify_urls
+from pipelines.checking import notify_urls
 from pipelines.embedded import caught_up
+from pipelines.findings import Status
 from pipelines.ports import NewRecord, Partition, Position
 from pipelines.run_source import Source
 from pipelines.settings import Settings
