@@ -170,14 +170,15 @@ def live(crew: Crew, log: Log, feed: Feed, wanted: float, seconds: float, outage
     starts = {partition: ends[1] for topic in LOOKED_AT for partition, ends in log.ends(topic).items()}
     sender = _Sender(feed, wanted)
     sender.start()
-    time.sleep(seconds)
+    time.sleep(seconds / 2)
+    usual = _usually_waiting(log, seconds / 2)
     calm = feed.time_of(feed.row - _UNSURE)
     crew.tell("pause")
     time.sleep(outage_s)
     queued, began = _waiting(log), time.monotonic()
     crew.tell("resume")
     already = sender.sent
-    while _waiting(log) > max(64, int(sender.rate * 0.5)) and time.monotonic() - began < 20 * outage_s:
+    while _waiting(log) > usual and time.monotonic() - began < 20 * outage_s:
         time.sleep(0.02)
     drained, came = time.monotonic() - began, sender.sent - already
     sender.stop()
@@ -225,6 +226,15 @@ class _Sender:
                 due += self._pause
         except BaseException as error:  # kept for the thread that measures
             self.failure = error
+
+
+def _usually_waiting(log: Log, seconds: float) -> int:
+    """Most records that were on their way at once while all was well."""
+    until, most = time.monotonic() + seconds, 64
+    while time.monotonic() < until:
+        most = max(most, _waiting(log))
+        time.sleep(0.25)
+    return most
 
 
 def _waiting(log: Log) -> int:
