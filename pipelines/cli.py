@@ -36,6 +36,9 @@ COMMANDS: Final = {
     "models": _Command("pipelines.commands.models", "app", "Versions: list, compare, promote, roll back."),
     "dead-letters": _Command("pipelines.commands.dead_letters", "app", "What could not be read: list, send again."),
     "evaluate": _Command("pipelines.commands.evaluate", "evaluate", "Measure detectors on a data set, honestly."),
+    "detectability": _Command(
+        "pipelines.commands.detectability", "detectability", "How small a fault in each tag would still be caught."
+    ),
     "replay": _Command("pipelines.commands.replay", "replay", "Train on the first rows of files, judge the rest."),
     "setup-historian": _Command(
         "pipelines.commands.setup_historian", "setup_historian", "Make InfluxDB's buckets, rollup task and tokens."
