@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from anomaly.domain import Anomaly
+from anomaly.domain import Anomaly, Rung
 
 PROCESS = "process"
 """Cause of an anomaly of the machine itself."""
@@ -198,3 +198,5 @@ class Change(NamedTuple):
     """(actual, expected) of the blamed tags at the row, in the tag's unit, where both are known."""
     reason: str = ""
     """Why it closed."""
+    rung: Rung | None = None
+    """What judged the row: it says what `values` expect."""

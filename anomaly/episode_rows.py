@@ -61,7 +61,8 @@ class Row:
         actual, expected = self.scores.actual[self.index], self.scores.expected[self.index]
         pairs = {t: (float(actual[columns[t]]), float(expected[columns[t]])) for t in anomaly.tags if t in columns}
         values = {tag: pair for tag, pair in pairs.items() if math.isfinite(pair[0]) and math.isfinite(pair[1])}
-        return Change(event, anomaly, self.time, float(self.scores.coverage[self.index]), values, reason)
+        coverage = float(self.scores.coverage[self.index])
+        return Change(event, anomaly, self.time, coverage, values, reason, self.scores.rung)
 
 
 def fresh(scores: Scores, asset: str, last: int) -> list[int]:

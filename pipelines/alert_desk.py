@@ -98,7 +98,7 @@ class Desk:
         return replace(
             alert,
             priority=more_urgent(alert.priority, self._policy.priority(alert.anomaly)),
-            message=wording.message(alert.anomaly, change.values, change.coverage, asset, zone),
+            message=wording.message(alert.anomaly, change.values, change.coverage, asset, zone, change.rung),
             expected=dict(change.values) or alert.expected,
         )
 

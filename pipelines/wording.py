@@ -5,12 +5,13 @@ Everything that comes from outside (names, notes) passes `plain`, so that no mes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from anomaly.domain import SECOND, Alert, Anomaly, Asset, Kind, SensorFault
+from anomaly.domain import SECOND, Alert, Anomaly, Asset, Kind, Rung, SensorFault
 from anomaly.episode_policy import CLOCK, instrument
 from pipelines.ports import AlertEvent
 
@@ -46,7 +47,14 @@ VERBS: Final[Mapping[str, str]] = {
     "unshelved": "Unshelved",
     "closed": "Closed",
 }
+_STANDARDS: Final[Mapping[Rung | None, tuple[str, str]]] = {
+    Rung.RULES: ("its limit", "their limits"),
+    Rung.ROLLING_Z: ("its usual level", "their usual levels"),
+}
+"""What a rung that judges tags one by one holds one tag, or two, against."""
+_OTHERS: Final = "what the others explain"
 _TAGS_TOLD: Final = 3
+_TAGS_EXPLAINED: Final = 2
 _FINEST: Final = 1e-4
 _COARSEST: Final = 1e7
 
@@ -107,8 +115,53 @@ def trouble(anomaly: Anomaly) -> str:
         return "no data come from any of its sensors"
     if anomaly.kind is Kind.INSTRUMENT:
         does = FAULTS.get(anomaly.fault, f"is not to be believed ({plain(anomaly.fault)})")
-        return f"sensor {plain(', '.join(anomaly.tags))} {does}"
-    return f"unlike normal, {number(anomaly.peak)} times its alert line"
+        return f"{_sensor(anomaly.tags)} {does}"
+    return f"unlike normal{_times(anomaly.peak)}"
+
+
+def _sensor(tags: Sequence[str]) -> str:
+    """Subject of a sentence in the singular."""
+    names = plain(", ".join(tags))
+    return "a sensor" if not names else f"sensor {names}" if len(tags) == 1 else f"each of the sensors {names}"
+
+
+def _times(peak: float) -> str:
+    return f", {number(peak)} times its alert line" if math.isfinite(peak) else ""
+
+
+def explanation(
+    anomaly: Anomaly, values: Mapping[str, tuple[float, float]], asset: Asset | None, rung: Rung | None = None
+) -> str:
+    """How far the strongest one or two tags are off what was expected of them; empty where that is not known.
+
+    `values`: (actual, expected) per tag, in its unit. `rung`: what judged them, and so what they are held against.
+
+    >>> pump = Anomaly("s1/pump-1", Kind.PROCESS, "process", 0, None, 2.4, ("vib", "temp"), "v1")
+    >>> explanation(pump, {"vib": (7.1, 3.9), "temp": (81.0, 84.0)}, None)
+    'vib is 3.2 above and temp 3 below what the others explain'
+    >>> explanation(pump, {"vib": (7.1, 6.5)}, None, Rung.RULES)
+    'vib is 0.6 above its limit'
+    """
+    known = _known(values)
+    off = [(tag, known[tag][0] - known[tag][1]) for tag in anomaly.tags if tag in known]
+    told = [(tag, apart) for tag, apart in off if math.isfinite(apart) and apart][:_TAGS_EXPLAINED]
+    if not told:
+        return ""
+    one, several = _STANDARDS.get(rung, (_OTHERS, _OTHERS))
+    if asset is not None and len(asset.signals) == 1 and rung not in _STANDARDS:
+        one = "what is normal for it"
+    ways = ["above" if apart > 0 else "below" for _, apart in told]
+    amounts = [f"{plain(tag)} {{}}{with_unit(abs(apart), tag, asset)}" for tag, apart in told]
+    first = amounts[0].format("is ")
+    if len(told) == 1:
+        return f"{first} {ways[0]} {one}"
+    again = "" if ways[0] == ways[1] else f" {ways[0]}"
+    return f"{first}{again} and {amounts[1].format('')} {ways[1]} {several}"
+
+
+def _known(values: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """What can be told: both numbers known."""
+    return {tag: pair for tag, pair in values.items() if all(map(math.isfinite, pair))}
 
 
 def brief(anomaly: Anomaly) -> str:
@@ -122,9 +175,9 @@ def brief(anomaly: Anomaly) -> str:
     if anomaly.kind is Kind.DATA_LOSS:
         return "no data from any sensor"
     if anomaly.fault in _BRIEF:
-        return f"sensor {plain(', '.join(anomaly.tags))} {_BRIEF[anomaly.fault]}"
+        return f"{_sensor(anomaly.tags)} {_BRIEF[anomaly.fault]}"
     if anomaly.kind is Kind.PROCESS:
-        return f"unlike normal, {number(anomaly.peak)} x its line"
+        return f"unlike normal, {number(anomaly.peak)} x its line" if math.isfinite(anomaly.peak) else "unlike normal"
     return trouble(anomaly)
 
 
@@ -134,24 +187,39 @@ def message(
     coverage: float,
     asset: Asset | None,
     timezone: str,
+    rung: Rung | None = None,
 ) -> str:
-    """All that is known when an alert is raised. `values`: (actual, expected) per tag; `coverage` 0..1, NaN unknown."""
-    parts = [f"{asset_name(anomaly.asset, asset)}: {trouble(anomaly)}, since {moment(anomaly.onset, timezone)}."]
+    """All that is known when an alert is raised, what is wrong in a plain sentence first.
+
+    `values`: (actual, expected) per tag; `coverage` 0..1, NaN unknown; `rung`: what judged it.
+    """
+    name, since = asset_name(anomaly.asset, asset), f"since {moment(anomaly.onset, timezone)}"
+    why = explanation(anomaly, values, asset, rung)
+    if anomaly.kind is Kind.PROCESS:
+        strength = _times(anomaly.peak) if why else ""
+        parts = [f"{name}: {why or trouble(anomaly)}, {since}{strength}.", _readings(anomaly, values, asset)]
+    else:
+        parts = [f"{name}: {trouble(anomaly)}, {since}."]
+    if anomaly.kind is Kind.DATA_LOSS or anomaly.cause == instrument(CLOCK):
+        return parts[0]  # no model has judged it
+    if anomaly.kind is Kind.INSTRUMENT and why and len(anomaly.tags) == 1:
+        tag = anomaly.tags[0]
+        parts.append(f"It reads {with_unit(values[tag][0], tag, asset)}:{why.removeprefix(f'{plain(tag)} is')}.")
+    seen = f"Coverage {coverage:.0%}, " if math.isfinite(coverage) else ""
+    parts.append(f"{seen}{'model' if seen else 'Model'} {plain(anomaly.version)}.")
+    return " ".join(part for part in parts if part)
+
+
+def _readings(anomaly: Anomaly, values: Mapping[str, tuple[float, float]], asset: Asset | None) -> str:
+    """What the tags to blame read, and should; their names alone where that is not known."""
+    known = _known(values)
     told = [
-        f"{plain(tag)} {with_unit(values[tag][0], tag, asset)} (expected {with_unit(values[tag][1], tag, asset)})"
-        if tag in values
+        f"{plain(tag)} {with_unit(known[tag][0], tag, asset)} (expected {with_unit(known[tag][1], tag, asset)})"
+        if tag in known
         else plain(tag)
         for tag in anomaly.tags[:_TAGS_TOLD]
     ]
-    if anomaly.kind is Kind.PROCESS and told:
-        parts.append(f"Most unusual: {', '.join(told)}.")
-    elif anomaly.kind is Kind.INSTRUMENT and values:
-        parts.append(f"It reads {told[0].removeprefix(plain(anomaly.tags[0])).strip()}.")
-    if anomaly.kind is Kind.DATA_LOSS or anomaly.cause == instrument(CLOCK):
-        return " ".join(parts)  # no model has judged it
-    seen = "" if coverage != coverage else f"Coverage {coverage:.0%}, "  # noqa: PLR0124  # NaN is unlike itself
-    parts.append(f"{seen}{'model' if seen else 'Model'} {plain(anomaly.version)}.")
-    return " ".join(parts)
+    return f"Most unusual: {', '.join(told)}." if told else ""
 
 
 def event_text(event: AlertEvent, asset: Asset | None = None, timezone: str = "UTC") -> str:

@@ -369,7 +369,8 @@ def test_the_message_says_all_that_operators_ask_for() -> None:
     desk = Desk()
     desk.rows(2.4, 8)
     assert desk.alert.message == (
-        "Feed pump (s1/area/line/pump-1): unlike normal, 2.4 times its alert line, since 1970-01-01 01:00:10 CET. "
+        "Feed pump (s1/area/line/pump-1): vib is 4.81 mm/s and temp 17.2 °C above what the others explain, "
+        "since 1970-01-01 01:00:10 CET, 2.4 times its alert line. "
         "Most unusual: vib 7.11 mm/s (expected 2.3 mm/s), temp 81.2 °C (expected 64 °C). Coverage 92%, model lstm-7."
     )
     assert desk.alert.expected == {"vib": (7.114, 2.3), "temp": (81.25, 64.0)}
