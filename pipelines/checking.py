@@ -20,7 +20,6 @@ from pipelines.discovery import discover_plant
 from pipelines.findings import Finding, Status
 from pipelines.run_source import described, other_plant, zone_of_files
 from pipelines.settings import Settings
-from pipelines.sources.folder import Folder
 
 _OLDEST, _NEWEST = (3, 11), (3, 13)
 _NOTES: Final = 20
@@ -228,6 +227,8 @@ def notify_urls(settings: Settings) -> Finding:
 
 def files(data: Path, settings: Settings) -> Finding:
     """Files that shall be read are understood, each to its end, and a plant follows from them."""
+    from pipelines.sources.folder import Folder  # noqa: PLC0415  # pandas, which only who reads files has installed
+
     known = described(settings, data)
     source = Folder(data, timezone=zone_of_files(settings, known))
     found = discover_plant(source.blocks())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anomaly.domain import Plant
 from anomaly.errors import ConfigurationError
@@ -12,7 +13,9 @@ from pipelines import wiring
 from pipelines.discovery import discover_plant
 from pipelines.plant_file import load_plant
 from pipelines.settings import Settings
-from pipelines.sources.folder import Folder
+
+if TYPE_CHECKING:
+    from pipelines.sources.folder import Folder
 
 
 class Source:
@@ -65,6 +68,8 @@ def zone_of_files(settings: Settings, plant: Plant | None) -> str | None:
 
 def open_source(settings: Settings, data: Path | None, say: Callable[[str], None]) -> tuple[Plant, Folder | None]:
     """The plant to watch and the files to read; notes on both go to `say`. Raises ConfigurationError, DataError."""
+    from pipelines.sources.folder import Folder  # noqa: PLC0415  # pandas, which only who reads files has installed
+
     plant = described(settings, data)
     folder = None if data is None else Folder(data, timezone=zone_of_files(settings, plant))
     if folder is None:

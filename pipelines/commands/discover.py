@@ -16,7 +16,6 @@ from pipelines.discovery import Discovered, Span, discover_plant
 from pipelines.listening import Heard, Listener, advice
 from pipelines.plant_file import load_plant, to_toml, write_plant
 from pipelines.settings import Settings
-from pipelines.sources.folder import Folder
 from pipelines.wording import plain
 
 _SHOWN: Final = 20
@@ -58,6 +57,8 @@ def discover(
 
 
 def _of_files(settings: Settings, data: Path, name: str | None) -> Discovered:
+    from pipelines.sources.folder import Folder  # noqa: PLC0415  # pandas, which only who reads files has installed
+
     folder = Folder(data, timezone=settings.timezone)
     title = name or folder.path.resolve().name
     found = discover_plant(folder.blocks(), name=title, timezone=settings.timezone or "UTC", units=folder.units())

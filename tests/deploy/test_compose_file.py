@@ -104,7 +104,7 @@ def test_kafka_is_opened_by_a_file_of_its_own_and_at_first_to_this_machine_alone
     more = yaml.safe_load((ROOT / "deploy" / "compose.ingest.yml").read_text(encoding="utf-8"))
     assert list(more["services"]) == ["kafka"]
     assert more["services"]["kafka"]["ports"] == [
-        "${PLANTWATCH_INGEST_ADDRESS:-127.0.0.1}:${PLANTWATCH_INGEST_PORT:-9094}:9094"
+        "${PLANTWATCH_INGEST_ADDRESS:-127.0.0.1}:${PLANTWATCH_INGEST_PORT:-9095}:9095"
     ]
 
 
