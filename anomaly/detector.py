@@ -222,7 +222,7 @@ def calibrate(
     windows = held_back.windows(scaler, sensors, scorer.length)
     raws = raw_by_asset(scorer, windows)
     if isinstance(scorer, Panel):
-        return control_lines(raws, budget_per_week)
+        return control_lines(raws, budget_per_week, held_back.tick)
     return fit_threshold(raws, budget_per_week, held_back.tick)
 
 

@@ -232,7 +232,7 @@ def _judge(
     """
     net = Net(predict, predict.length, prepared.split.held_back)
     panel, raws, net_error = fit_panel(training, prepared.scaler, prepared.limits, net)
-    threshold = control_lines(raws, budget_per_week)
+    threshold = control_lines(raws, budget_per_week, training.tick)
     over = sum(int((raw > threshold.line(asset)).sum()) for asset, raw in raws.items())
     detector = _detector(training, prepared, panel, threshold, version)
     exceed = over / max(sum(len(raw) for raw in raws.values()), 1)

@@ -23,6 +23,7 @@ from anomaly.thresholds.budget import (
     fit_threshold,
     rows_per_peak,
 )
+from anomaly.thresholds.control import control_line, control_lines
 from anomaly.thresholds.peaks_over_threshold import REACH, SHAPES, Tail, fit_tail
 from anomaly.thresholds.quantile import log_scores, quantile_line, robust_line
 
@@ -197,3 +198,26 @@ def test_of_several_thresholds_the_middle_one_says_what_is_typical() -> None:
     assert highest([Threshold({}, 1.0, "x", 0.2), Threshold({}, 2.0, "x"), Threshold({}, 3.0, "x", 0.4)]).typical == (
         pytest.approx(0.3)
     )
+
+
+def test_a_control_line_is_three_deviations_out_on_few_rows_and_knows_the_tail_of_many() -> None:
+    few = normal_scores(300, 3)
+    logs = np.log(few)
+    middle, high = np.quantile(logs, [0.5, 0.95])
+    plain = float(np.exp(middle + 3.0 * (high - middle) / 1.645))
+    assert plain <= control_line(few, 1.0, TICK) <= plain**1.15
+    heavy = np.exp(np.random.default_rng(4).standard_t(4, 40_000) * 0.2)
+    middle, high = np.quantile(np.log(heavy), [0.5, 0.95])
+    assert np.log(control_line(heavy, 1.0, TICK)) - middle > 1.15 * 3.0 * (high - middle) / 1.645
+    assert control_line(heavy, 0.1, TICK) > control_line(heavy, 1.0, TICK) > control_line(heavy, 50.0, TICK)
+
+
+def test_control_lines_are_each_assets_own_where_it_has_rows_enough() -> None:
+    raws = {"calm": normal_scores(2_000, 5), "wild": normal_scores(2_000, 6) ** 2, "new": normal_scores(50, 7)}
+    lines = control_lines(raws, 1.0, TICK)
+    assert lines.line("wild") > lines.line("calm")
+    assert set(lines.lines) == {"calm", "wild"}
+    assert lines.typical is not None
+    assert 0.0 < lines.typical < 1.0
+    with pytest.raises(TooFewRowsError):
+        control_lines({"none": np.array([np.nan])}, 1.0, TICK)
