@@ -117,6 +117,8 @@ class Tag:
     role: Role = Role.SIGNAL
     running: tuple[float, ...] = ()
     description: str = ""
+    regimes: bool = False
+    """Role MODE only: the running modes differ in how the tags belong together, so a window never holds two of them."""
 
 
 @dataclass(frozen=True, slots=True)

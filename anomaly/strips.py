@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
 from anomaly.domain import Samples, SensorFault, State, Tag
-from anomaly.windows import BEFORE, mode_rows
+from anomaly.windows import BEFORE, mode_rows, other_mode
 
 OK, WARMING_UP, OFF = range(3)
 STATES: Final = (State.OK, State.WARMING_UP, State.OFF)
@@ -109,7 +109,7 @@ def lay(pieces: Sequence[Piece], length: int, tags: tuple[str, ...], mode: Tag |
 
 class _Rows(NamedTuple):
     """Rows of all pieces under one another, from the first that a window needs; `lead`: rows before a piece's first
-    window end. `known`, `stopped`: where the mode is known, and where it is not a running one.
+    window end. `known`, `stopped`, `back`: see `windows.ModeRows`.
     """
 
     counts: Int64[np.ndarray, " piece"]
@@ -122,6 +122,7 @@ class _Rows(NamedTuple):
     readings: Int64[np.ndarray, " row"]
     known: Bool[np.ndarray, " row"] | None
     stopped: Bool[np.ndarray, " row"] | None
+    back: Int64[np.ndarray, " row"] | None
 
 
 def _gather(pieces: Sequence[Piece], length: int, tags: tuple[str, ...], mode: Tag | None) -> _Rows:
@@ -139,8 +140,9 @@ def _gather(pieces: Sequence[Piece], length: int, tags: tuple[str, ...], mode: T
         column([pick(p.faults[cut], p.samples.tags, tags, _MISSING) for p, cut in zip(pieces, cuts, strict=True)]),
         column([piece.samples.restart[cut] for piece, cut in zip(pieces, cuts, strict=True)]),
         column([piece.samples.readings[cut] for piece, cut in zip(pieces, cuts, strict=True)]),
-        column([known[cut] for (known, _), cut in zip(modes, cuts, strict=True)]) if modes else None,
-        column([stopped[cut] for (_, stopped), cut in zip(modes, cuts, strict=True)]) if modes else None,
+        column([found.known[cut] for found, cut in zip(modes, cuts, strict=True)]) if modes else None,
+        column([found.stopped[cut] for found, cut in zip(modes, cuts, strict=True)]) if modes else None,
+        column([found.back[cut] for found, cut in zip(modes, cuts, strict=True)]) if modes else None,
     )
 
 
@@ -161,10 +163,10 @@ def _states(
     since = np.maximum.accumulate(np.where(begin, row, 0)) if len(row) else row
     warming = row - since < length - 1
     off = np.zeros(len(row), dtype=bool)
-    if rows.known is not None and rows.stopped is not None and len(row):
+    if rows.known is not None and rows.stopped is not None and rows.back is not None and len(row):
         start = np.maximum(row - (length - 1), since)
         last_known = np.maximum.accumulate(np.where(rows.known, row, BEFORE))
         last_stopped = np.maximum.accumulate(np.where(rows.stopped, row, BEFORE))
         off = (last_known >= start) & (last_known == last_stopped)
-        warming |= last_stopped >= start
+        warming |= (last_stopped >= start) | (other_mode(rows.back, row) >= start)
     return np.where(off, OFF, np.where(warming, WARMING_UP, OK)).astype(np.uint8)

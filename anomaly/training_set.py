@@ -18,7 +18,7 @@ from anomaly.domain import Samples, State, Tag
 from anomaly.errors import DataError, TooFewRowsError
 from anomaly.scaling import Scaler
 from anomaly.sensors import SensorLimits
-from anomaly.windows import sliding
+from anomaly.windows import mode_rows, sliding
 
 STOPPING = (0.45, 0.60)
 """Part of each asset's rows held back for early stopping."""
@@ -103,7 +103,8 @@ class TrainingSet:
         times = [np.empty(0, np.int64)]
         for part, normal in zip(self.samples, self.normal, strict=True):
             found = sliding(part, 0, length, self.tags, limits, self.mode)
-            run = _run(normal & _running(part, self.mode), part.restart)
+            changed = mode_rows(part, self.mode).back > 0
+            run = _run(normal & _running(part, self.mode), part.restart | changed)
             good = (run >= needed) & found.mask[:, -1].any(axis=1)
             if least is None:
                 good &= np.array([state is State.OK for state in found.state], bool)

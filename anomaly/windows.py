@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
@@ -47,8 +49,9 @@ def sliding(
 
     Rows before a restart belong to no later window: such windows are padded on the left with masked rows and are
     `WARMING_UP`. The machine is `OFF` if the last known value of `mode` in the window is not one of `mode.running`;
-    if any row of the window was not running, it is `WARMING_UP` too. A mode not known yet counts as running. Values are
-    0 where masked. A tag the samples do not have is masked, with fault `MISSING`. The arrays may be read-only views.
+    if any row of the window was not running, it is `WARMING_UP` too, and so it is if `mode.regimes` and two rows ran in
+    different modes. A mode not known yet counts as running. Values are 0 where masked. A tag the samples do not have is
+    masked, with fault `MISSING`. The arrays may be read-only views.
     """
     if length < 1 or not 0 <= first <= len(samples):
         raise DataError(f"windows of {length} rows from row {first} of {len(samples)}: length ≥ 1, 0 ≤ first ≤ rows")
@@ -112,22 +115,49 @@ def _states(
     rows = np.arange(len(samples))
     since = np.maximum.accumulate(np.where(begin, rows, 0))
     start = np.maximum(rows - (length - 1), since)
-    known, stopped = mode_rows(samples, mode)
-    last_known = np.maximum.accumulate(np.where(known, rows, BEFORE))
-    last_stopped = np.maximum.accumulate(np.where(stopped, rows, BEFORE))
+    modes = mode_rows(samples, mode)
+    last_known = np.maximum.accumulate(np.where(modes.known, rows, BEFORE))
+    last_stopped = np.maximum.accumulate(np.where(modes.stopped, rows, BEFORE))
     off = (last_known >= start) & (last_known == last_stopped)
-    warming = (rows - since < length - 1) | (last_stopped >= start)
+    warming = (rows - since < length - 1) | (last_stopped >= start) | (other_mode(modes.back, rows) >= start)
     return tuple(
         State.OFF if is_off else State.WARMING_UP if is_warming else State.OK
         for is_off, is_warming in zip(off[first:].tolist(), warming[first:].tolist(), strict=True)
     )
 
 
-def mode_rows(samples: Samples, mode: Tag | None) -> tuple[Bool[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
-    """Where the mode is known, and where it is known not to be a running one."""
+class ModeRows(NamedTuple):
+    """What the mode tag says of each row. `known`: it has a value; `stopped`: it is not a running one.
+
+    `back`: where the machine runs in another regime than when that was last known: so many rows ago that was; else 0.
+    """
+
+    known: Bool[np.ndarray, " row"]
+    stopped: Bool[np.ndarray, " row"]
+    back: Int64[np.ndarray, " row"]
+
+
+def mode_rows(samples: Samples, mode: Tag | None) -> ModeRows:
+    """The mode of each row; without a mode tag it is known nowhere."""
     if mode is None or mode.name not in samples.tags or not mode.running:
         nowhere = np.zeros(len(samples), dtype=bool)
-        return nowhere, nowhere
+        return ModeRows(nowhere, nowhere, np.zeros(len(samples), dtype=np.int64))
     column = samples.tags.index(mode.name)
     known = samples.mask[:, column] & (samples.quality[:, column] < Quality.BAD)
-    return known, known & ~np.isin(samples.values[:, column], mode.running)
+    stopped = known & ~np.isin(samples.values[:, column], mode.running)
+    back = np.zeros(len(samples), dtype=np.int64)
+    if mode.regimes:
+        rows = np.flatnonzero(known)
+        values, runs = samples.values[rows, column], ~stopped[rows]
+        changed = (values[1:] != values[:-1]) & runs[1:] & runs[:-1]
+        back[rows[1:]] = np.where(changed, np.diff(rows), 0)
+    return ModeRows(known, stopped, back)
+
+
+def other_mode(back: Int64[np.ndarray, " row"], rows: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
+    """The newest row, up to each, of another regime than a later one: a window that holds it holds two regimes.
+
+    >>> other_mode(np.array([0, 0, 1, 0, 2]), np.arange(5)).tolist()[2:]
+    [1, 1, 2]
+    """
+    return np.asarray(np.maximum.accumulate(np.where(back > 0, rows - back, BEFORE)))

@@ -109,6 +109,12 @@ def _tables(came: Any) -> list[Any]:
     return came
 
 
+def _flag(came: Any) -> bool:
+    if not isinstance(came, bool):
+        raise ValueError
+    return came
+
+
 def _role(came: Any) -> Role:
     if not isinstance(came, str) or came not in set(Role):
         raise ValueError(f"expected one of signal, mode, status{did_you_mean(str(came), Role)}")
@@ -142,5 +148,6 @@ TABLES: Final = Field("a list of tables", _tables)
 DURATION: Final = Field(
     "a number of seconds, or a text such as '10 s', '500 ms', '1 min'; at most 24 h", parse_duration
 )
+FLAG: Final = Field("true or false", _flag)
 ROLE: Final = Field("one of signal, mode, status", _role)
 ZONE: Final = Field("an IANA time zone such as 'Europe/Berlin'", lambda came: known_timezone(_name(came)))

@@ -32,7 +32,20 @@ from typing import Any, Final
 
 from anomaly.domain import SECOND, Asset, Plant, Role, Tag
 from anomaly.errors import ConfigurationError, StorageError
-from pipelines.plant_fields import DURATION, NAME, NUMBER, NUMBERS, POSITIVE, ROLE, TABLES, TEXT, ZONE, Field, Reader
+from pipelines.plant_fields import (
+    DURATION,
+    FLAG,
+    NAME,
+    NUMBER,
+    NUMBERS,
+    POSITIVE,
+    ROLE,
+    TABLES,
+    TEXT,
+    ZONE,
+    Field,
+    Reader,
+)
 
 _PLANT: Final[Mapping[str, Field]] = {
     "name": NAME,
@@ -52,6 +65,7 @@ _TAG: Final[Mapping[str, Field]] = {
     "role": ROLE,
     "running": NUMBERS,
     "description": TEXT,
+    "regimes": FLAG,
 }
 _TICK: Final = 10 * SECOND
 
@@ -133,6 +147,8 @@ def _check_tag(reader: Reader, where: str, tag: Tag) -> None:
         reader.mistake(where, "role = 'mode' needs `running`: the values at which the machine runs, such as [1]")
     if tag.running and tag.role is not Role.MODE:
         reader.mistake(where, f"`running` is for role = 'mode', this tag has role = '{tag.role}'")
+    if tag.regimes and len(set(tag.running)) < 2:
+        reader.mistake(where, "`regimes = true` needs two or more values in `running`, which differ in their relations")
 
 
 def _check_assets(reader: Reader, assets: Iterable[Asset]) -> None:
@@ -209,6 +225,7 @@ def _tag_fields(tag: Tag) -> list[str]:
     fields += [f"{key} = {value!r}" for key, value in (("low", tag.low), ("high", tag.high)) if value is not None]
     fields += [f'role = "{tag.role}"'] if tag.role is not Role.SIGNAL else []
     fields += [f"running = [{', '.join(map(repr, tag.running))}]"] if tag.running else []
+    fields += ["regimes = true"] if tag.regimes else []
     return fields + ([f"description = {_text(tag.description)}"] if tag.description else [])
 
 

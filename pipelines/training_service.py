@@ -33,6 +33,7 @@ from anomaly.domain import (
 from anomaly.errors import ConfigurationError, TooFewRowsError
 from anomaly.sensors import check, fit_limits
 from anomaly.training_set import TrainingSet
+from anomaly.windows import mode_rows
 from pipelines.ports import HistorianReader
 
 REASONS: Final = (
@@ -44,8 +45,8 @@ REASONS: Final = (
     "data_loss",
     "warm_up",
 )
-"""Why a row was left out, strongest first. `hold_off`: just after a start; `warm_up`: just after a gap;
-`data_loss`: too few of the signals were seen."""
+"""Why a row was left out, strongest first. `hold_off`: just after a start or a change of regime; `warm_up`: just after
+a gap; `data_loss`: too few of the signals were seen."""
 NO_REPROACH: Final = frozenset({"false", "process_change"})
 """Closing codes that say the machine was well: rows under such an alert are normal."""
 _MISSING: Final = (SensorFault.NONE, SensorFault.MISSING, SensorFault.BAD_QUALITY)
@@ -217,7 +218,8 @@ def _time_reasons(
     restart = samples.restart.copy()
     restart[:1] = True
     _name(out, _after(restart, policy.warm_up_rows), "warm_up")
-    _name(out, _after(off, policy.hold_off_rows + 1), "hold_off")
+    changed = mode_rows(samples, asset.mode).back > 0
+    _name(out, _after(off, policy.hold_off_rows + 1) | _after(changed, policy.hold_off_rows), "hold_off")
     _name(out, off, "off")
     for reason in ("data_loss", "instrument_fault", "maintenance", "alert"):
         for span in spans:

@@ -44,17 +44,18 @@ class ModeTag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     high: float | None
     running: tuple[float, ...]
     description: str
+    regimes: bool = False
 
     def tag(self) -> Tag:
         """As a domain value."""
-        return Tag(self.name, self.unit, self.low, self.high, Role.MODE, self.running, self.description)
+        return Tag(self.name, self.unit, self.low, self.high, Role.MODE, self.running, self.description, self.regimes)
 
     @classmethod
     def of(cls, tag: Tag | None) -> ModeTag | None:
         """The manifest's form of a domain value."""
         if tag is None:
             return None
-        return cls(tag.name, tag.unit, tag.low, tag.high, tag.running, tag.description)
+        return cls(tag.name, tag.unit, tag.low, tag.high, tag.running, tag.description, tag.regimes)
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from anomaly.blocks import rows as take_rows
 from anomaly.detector import ONE_BY_ONE, Detector
-from anomaly.domain import Rung, Samples, Scores
+from anomaly.domain import Rung, Samples, Scores, Tag
 from anomaly.judging import judge
 from anomaly.newest_faults import Ask, Known, newest_faults
 from anomaly.quiet import surely_healthy
@@ -99,13 +99,13 @@ def test_what_other_limits_said_is_not_believed() -> None:
 @given(
     st.lists(st.tuples(st.integers(0, 2**31), st.integers(1, 120), st.floats(0, 1)), min_size=1, max_size=5),
     st.integers(1, 20),
-    st.booleans(),
+    st.sampled_from(MACHINES.MODES),
     st.sampled_from([("temperature", "flow"), ("flow", "level"), ("temperature", "pressure", "flow", "mode")]),
 )
 def test_windows_of_a_strip_are_those_of_each_machine(
-    machines: list[tuple[int, int, float]], length: int, with_mode: bool, tags: tuple[str, ...]
+    machines: list[tuple[int, int, float]], length: int, mode: Tag | None, tags: tuple[str, ...]
 ) -> None:
-    limits, mode = MACHINES.LIMITS, MACHINES.MODE if with_mode else None
+    limits = MACHINES.LIMITS
     pieces = []
     for seed, rows, share in machines:
         samples = damaged(rows, seed)

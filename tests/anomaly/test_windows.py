@@ -17,6 +17,8 @@ from anomaly.windows import WindowBuffer, sliding
 TAGS = ("temperature", "pressure", "flow", "mode")
 SIGNALS = ("temperature", "flow")
 MODE = Tag("mode", role=Role.MODE, running=(1.0, 2.0))
+REGIMES = Tag("mode", role=Role.MODE, running=(1.0, 2.0), regimes=True)
+MODES = (None, MODE, REGIMES)
 INFO = (Tag("temperature", "°C", 0.0, 120.0), Tag("pressure", "bar"), Tag("flow", "l/min"), MODE)
 
 
@@ -83,12 +85,11 @@ def join(parts: list[Windows]) -> dict[str, np.ndarray]:
     st.lists(st.integers(0, 60), max_size=12),
     st.integers(1, 20),
     st.integers(0, 30),
-    st.booleans(),
+    st.sampled_from(MODES),
 )
 def test_live_windows_equal_those_over_the_whole_array(
-    seed: int, blocks: list[int], length: int, extra: int, with_mode: bool
+    seed: int, blocks: list[int], length: int, extra: int, mode: Tag | None
 ) -> None:
-    mode = MODE if with_mode else None
     samples = damaged(sum(blocks) + 1, seed)
     whole = sliding(samples, 0, length, SIGNALS, LIMITS, mode)
     buffer, start, parts = WindowBuffer(HORIZON + length + extra), 0, []
@@ -103,10 +104,9 @@ def test_live_windows_equal_those_over_the_whole_array(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 90), st.integers(1, 12), st.booleans())
-def test_every_window_is_what_the_obvious_loop_gives(seed: int, rows: int, length: int, with_mode: bool) -> None:
+@given(st.integers(0, 2**31), st.integers(1, 90), st.integers(1, 12), st.sampled_from(MODES))
+def test_every_window_is_what_the_obvious_loop_gives(seed: int, rows: int, length: int, mode: Tag | None) -> None:
     samples = damaged(rows, seed)
-    mode = MODE if with_mode else None
     windows = sliding(samples, 0, length, SIGNALS, LIMITS, mode)
     faults = check(samples, LIMITS)
     for row in range(rows):
@@ -135,7 +135,22 @@ def obvious_state(samples: Samples, inside: list[int], length: int, mode: Tag | 
         runs.append(running)
     if not runs[-1]:
         return State.OFF
-    return State.OK if len(inside) == length and all(runs) else State.WARMING_UP
+    said = {float(samples.values[i, 3]) for i in inside if samples.mask[i, 3]}
+    mixed = mode is not None and mode.regimes and len(said) > 1
+    return State.OK if len(inside) == length and all(runs) and not mixed else State.WARMING_UP
+
+
+def test_a_window_that_holds_two_regimes_is_not_judged_and_only_such_a_one() -> None:
+    samples = healthy(12)
+    samples.values[5:, 3] = 2.0
+    hide(samples, slice(4, 7), 3)
+    states = sliding(samples, 0, 4, SIGNALS, LIMITS, REGIMES).state
+    waiting = [row for row, state in enumerate(states) if state is State.WARMING_UP]
+    assert waiting == [0, 1, 2]  # no window of four holds both row 3, the last known of one, and row 7 of the other
+    samples.mask[6, 3], samples.values[6, 3], samples.quality[6, 3] = True, 2.0, Quality.GOOD
+    states = sliding(samples, 0, 4, SIGNALS, LIMITS, REGIMES).state
+    assert [row for row, state in enumerate(states) if state is State.WARMING_UP] == [0, 1, 2, 6]
+    assert State.WARMING_UP not in sliding(samples, 3, 4, SIGNALS, LIMITS, MODE).state
 
 
 def test_a_window_warms_up_until_it_is_full_and_again_after_a_restart() -> None:

@@ -75,6 +75,9 @@ def test_a_plant_file_describes_a_plant_and_groups_lend_their_tags(tmp_path: Pat
         (('role = "mode", ', ""), "`running` is for role = 'mode'"),
         (('"signal"', "[1]"), "role = [1]: expected one of"),
         (("[2, 3]", "2"), "running = 2: expected a list of numbers"),
+        (("[2, 3]", "[2, 3], regimes = 1"), "regimes = 1: expected true or false"),
+        (("[2, 3]", "[2], regimes = true"), "`regimes = true` needs two or more values in `running`"),
+        (('"mm/s"', '"mm/s", regimes = true'), "`regimes = true` needs two or more values in `running`"),
         (('"500 ms"', '"fast"'), "tick = 'fast': expected a number of seconds"),
         (('"500 ms"', "0"), "tick = 0: expected"),
         (('"500 ms"', '"900000000000 h"'), "tick = '900000000000 h': expected"),
@@ -139,7 +142,13 @@ def test_what_is_written_is_loaded_equal(
     name: str, assets: list[tuple[str, list[tuple[str, str, float, float]]]], tick: int
 ) -> None:
     described = tuple(
-        Asset(path, "g", (*(Tag(*tag) for tag in tags), Tag("m o d e", role=Role.MODE, running=(1.0,))), tick, name)
+        Asset(
+            path,
+            "g",
+            (*(Tag(*tag) for tag in tags), Tag("m o d e", role=Role.MODE, running=(1.0, 2.0), regimes=True)),
+            tick,
+            name,
+        )
         for path, tags in assets
     )
     plant = Plant(name, described, "Asia/Tokyo", 0.25)
