@@ -27,6 +27,7 @@ def discover(
     seconds: Annotated[float, typer.Option(min=0, help="Listen so long for what comes; 0: what is there.")] = 30.0,
     records: Annotated[int, typer.Option(min=2, help="Stop after so many; of older ones, the newest.")] = 100_000,
     output: Annotated[Path | None, typer.Option(help="Where to write; - prints it. Else where `serve` looks.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Only machines that the plant file in force lacks.")] = False,
     name: Annotated[str | None, typer.Option(help="What the plant is called.")] = None,
     timezone: Annotated[str | None, typer.Option(help="IANA zone of people, and of files that name none.")] = None,
     force: Annotated[bool, typer.Option(help="Write although the file is there.")] = False,
@@ -38,22 +39,27 @@ def discover(
     settings = Settings(config=config, data_dir=data_dir, timezone=timezone)
     path = output or settings.plant or settings.data_dir / wiring.PLANT_FILE
     if data is not None:
+        if new:
+            raise ConfigurationError("--new was given with --data; expected one of them: it looks at what is sent")
         heard, found = None, _of_files(settings, data, name)
     else:
-        heard, found = _of_topic(settings, records, seconds, name)
+        known = frozenset(asset.path for asset in wiring.open_plant(settings).assets) if new else frozenset[str]()
+        heard, found = _of_topic(settings, records, seconds, name, known)
     remarks = _remarks(found)
     checks = tuple(_checks(heard, found))
     if str(path) == "-":
         typer.echo(to_toml(found.plant, remarks), nl=False)
         return
-    known = _refuse_to_overwrite(path, found.plant, force)
+    differing = _refuse_to_overwrite(path, found.plant, force)
     write_plant(found.plant, path, remarks)
     if as_json:
         typer.echo(json.dumps(_as_json(path, heard, found, checks), indent=1))
         return
     for line in (*_report(heard), *_machines(found), "", "Check this before you rely on it:", *_listed(checks)):
         typer.echo(line)
-    typer.echo(f"\nWrote {path}{known}. Next: plantwatch check, then plantwatch run (or serve score, record, alert …).")
+    typer.echo(
+        f"\nWrote {path}{differing}. Next: plantwatch check, then plantwatch run (or serve score, record, alert …)."
+    )
 
 
 def _of_files(settings: Settings, data: Path, name: str | None) -> Discovered:
@@ -65,8 +71,13 @@ def _of_files(settings: Settings, data: Path, name: str | None) -> Discovered:
     return Discovered(found.plant, (*folder.notes(), *found.notes), found.seen)
 
 
-def _of_topic(settings: Settings, records: int, seconds: float, name: str | None) -> tuple[Heard, Discovered]:
-    """Raises ConfigurationError: no log; DataError: nothing to discover came, and what did instead."""
+def _of_topic(
+    settings: Settings, records: int, seconds: float, name: str | None, known: frozenset[str]
+) -> tuple[Heard, Discovered]:
+    """What comes of machines that are not `known`.
+
+    Raises ConfigurationError: no log; DataError: nothing to discover came, and what did instead.
+    """
     if settings.log == "embedded" and not (settings.data_dir / wiring.LOG_FILE).is_file():
         raise ConfigurationError(
             f"no log in {settings.data_dir}; expected one that readings are sent to. For Kafka set log = 'kafka' and "
@@ -79,8 +90,9 @@ def _of_topic(settings: Settings, records: int, seconds: float, name: str | None
             topic = settings.topic_prefix + topic.removeprefix(topics.PREFIX)
         typer.echo(f"Listening to {topic} for {seconds:g} s (Ctrl-C: enough) …", err=True)
         listener = Listener(log, settings.readings_format, records=records, seconds=seconds)
+        blocks = (block for block in listener.blocks() if block.asset not in known)
         try:
-            found = discover_plant(listener.blocks(), name=name or "plant", timezone=settings.timezone or "UTC")
+            found = discover_plant(blocks, name=name or "plant", timezone=settings.timezone or "UTC")
         except DataError as error:
             raise DataError("\n".join((str(error), *_came(listener.heard)))) from error
         return listener.heard, found

@@ -210,3 +210,13 @@ def test_a_clock_far_behind_and_whole_seconds_are_told(log: MemoryLog) -> None:
     late, whole = advice(listening.heard)
     assert "a: even the newest readings are dated more than 1 h (up to 2.0 h)" in late
     assert "json_timestamp_units" in whole
+
+
+def test_only_what_the_plant_file_lacks_is_looked_for(run: Callable[..., str], data_dir: Path, tmp_path: Path) -> None:
+    (data_dir / "plant.toml").write_text(
+        'name = "w"\n[[assets]]\npath = "s1/a1/l1/pump-101"\ngroup = "p"\ntags = [{ name = "vib_de" }]\n'
+    )
+    run("--new", "--output", str(tmp_path / "new.toml"))
+    assert {asset.path for asset in load_plant(tmp_path / "new.toml").assets} == {PUMPS[1], "s1/a1/l2/fan-7"}
+    with pytest.raises(ConfigurationError, match="--new was given with --data"):
+        run("--new", "--data", str(tmp_path))
