@@ -37,8 +37,10 @@ QUICK_SHARES: Final = SHARES[:2]
 GROWTH_WINDOWS: Final = 64
 """Windows on which it is measured what a missing tag costs."""
 CHUNK: Final = 256
+FEWEST_UNSEEN: Final = 500
+"""Windows held back from a net below which its spread is not known: about 1 500 training rows."""
 HOPELESS: Final = 1e6
-"""Error of a net by that of a forecast that makes none."""
+"""Error of a net that cannot be told from a forecast's, or of which too little is known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,8 +75,9 @@ def fit_panel(
 ) -> FittedPanel:
     """A panel fitted on all normal rows.
 
-    The net has a say only if, on every block of rows held back from it, it draws the last row better than the forecast
-    foretells it: a net that errs more with the row before its eyes has learned nothing yet, and would only cry wolf.
+    The net has a say only if enough rows were held back from it to know its errors, and if on every block of them it
+    draws the last row better than the forecast foretells it: a net that errs more with the row before its eyes has
+    learned nothing yet, and would only cry wolf.
 
     `most`: windows each model is fitted on, at most. Raises TooFewRowsError if fewer than `cross_fit.FEWEST` windows
     are wholly normal, or all lie in one short stretch.
@@ -94,6 +97,8 @@ def fit_panel(
         models = replace(models, predict=net.predict, net_length=net.length)
         pieces = _net_pieces(net, scaler, sensors, most)
         worth = _net_error(pieces, blocks)
+        if sum(len(windows.assets) for windows, _ in pieces) < FEWEST_UNSEEN:
+            worth = HOPELESS
     if net is not None and worth is not None and worth < 1.0:
         scales[NET], found = _net_scales(net, pieces, blocks)
         deviations = [np.concatenate(pair) for pair in zip(deviations, found, strict=True)]

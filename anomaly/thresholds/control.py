@@ -1,7 +1,7 @@
 """The line of a control chart: so many deviations of ln(score) above the median of rows that were not fitted on.
 
 For scores whose logarithm is nearly normal, as a panel's are. Median and 95 % quantile settle with a hundred rows; with
-thousands, the fitted tail says whether three deviations keep the alert budget on this machine, or whether it takes more.
+thousands, the fitted tail says whether three deviations keep the alert budget on this machine, or if it takes more.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def deviations_for(budget_per_week: float) -> float:
 def control_line(raw: Float[np.ndarray, " _row"], budget_per_week: float, tick: int) -> float:
     """The line of one series of unseen normal raw scores, oldest first. `tick` in ns.
 
-    So many deviations out; moved further, never nearer, towards what the fitted tail allows for the budget, the more the
-    more independent peaks were seen: after days of rows a machine's own extremes are known.
+    So many deviations out; moved further, never nearer, towards what the fitted tail allows for the budget, the more
+    the more independent peaks were seen: after days of rows a machine's own extremes are known.
     """
     length = rows_per_peak(raw)
     middle = float(np.median(log_scores(raw)))
