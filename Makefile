@@ -1,6 +1,6 @@
 # plantwatch: the words a newcomer would guess. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset up down logs status tool smoke test faults check format lock env docs clean
+.PHONY: help demo demo-reset up down logs status discover tool smoke test faults check format lock env docs clean
 
 PY   := .venv/bin/python
 STACK := python3 deploy/stack
@@ -27,6 +27,9 @@ logs: ## Follow what the stack says (ARGS="score-cpu alert": of these)
 
 status: ## How each container of the stack is, and why one does not work
 	@$(STACK) status
+
+discover: ## Write plant/plant.toml of what is sent to the stack and not described yet
+	@$(STACK) discover $(ARGS)
 
 tool: ## Run one command against the stack, with an operator's rights: make -s tool CMD="dead-letters list"
 	@$(STACK) tool $(CMD)

@@ -9,12 +9,13 @@ Needs Docker with Compose (the plugin, or docker-compose 1.29), openssl and Pyth
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
 import keys
 import waiting
-from compose import PROFILES, ROOT, Compose, environment
+from compose import OWN_PLANT, PROFILES, ROOT, Compose, environment
 from problem import Problem
 from smoke import Smoke
 
@@ -55,6 +56,9 @@ def parser() -> argparse.ArgumentParser:
     words.add_parser("status", help="how each container is").set_defaults(act=status)
     words.add_parser("secrets", help="only make the secrets that are missing").set_defaults(act=secrets_only)
     words.add_parser("smoke", help="check the running stack end to end").set_defaults(act=smoke)
+    find = words.add_parser("discover", help="write plant/plant.toml of what is sent and not described yet")
+    find.add_argument("words", nargs=argparse.REMAINDER)
+    find.set_defaults(act=discover)
     tool = words.add_parser("tool", help="run one plantwatch command with an operator's rights")
     tool.add_argument("words", nargs=argparse.REMAINDER)
     tool.set_defaults(act=run_tool)
@@ -127,6 +131,30 @@ def smoke(given: argparse.Namespace) -> None:
 def secrets_only(_given: argparse.Namespace) -> None:
     """Make what is missing, and check what is there."""
     _make_secrets(environment())
+
+
+def discover(given: argparse.Namespace) -> int:
+    """Look at what is sent; machines that the plant file lacks become plant/plant.toml, or plant/new.toml beside it."""
+    variables = environment(("tools",))
+    compose = Compose(variables, given.compose)
+    say("listening to the readings for half a minute")
+    asked = [*compose.command, "run", "--rm", "-T", "tools", "discover", "--new", "--output", "-", *given.words]
+    done = subprocess.run(asked, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return done.returncode
+    folder = ROOT / OWN_PLANT
+    own = folder / "plant.toml"
+    path = folder / "new.toml" if own.exists() else own
+    try:
+        folder.mkdir(exist_ok=True)
+        path.write_text(done.stdout, encoding="utf-8")
+    except OSError as error:
+        raise Problem(f"{path} cannot be written: {error.strerror}") from error
+    goes = (
+        f"take from it what belongs into {own.name}" if path != own else "look it through: units, ranges, running modes"
+    )
+    say(f"wrote {path.relative_to(ROOT)}; {goes}; then `make up`")
+    return 0
 
 
 def run_tool(given: argparse.Namespace) -> int:

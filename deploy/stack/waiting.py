@@ -84,6 +84,6 @@ def last_words(container: Container, lines: int = 12) -> str:
 
 def _hopeless(one: Container) -> bool:
     """It ended with a mistake that only a person mends, or again and again."""
-    if one.state == "exited" and one.exit_code == 78:
+    if one.state in ("exited", "restarting") and one.exit_code == 78:
         return True
     return (one.state in ("exited", "dead") and not one.done and not one.one_shot) or one.restarts >= 5
