@@ -121,19 +121,18 @@ def table(found: Sequence[Limit]) -> Table:
 
 
 def words(limit: Limit) -> str:
-    """One limit in a few words.
+    """One limit in a few words, without the unit, which stands at the row.
 
     >>> from anomaly.domain import Kind, Tag
     >>> words(Limit(Tag("t", "°C"), Fault.STEP_UP, 1.234, 9.0, Kind.PROCESS, 4, True))
-    '+1.23 °C as process'
+    '+1.23 process'
     >>> words(Limit(Tag("t", "°C"), Fault.STEP_DOWN, None, 9.0, None, 4, True))
     '− not within range'
     """
     way = _WAYS.get(limit.fault, "")
     if limit.size is not None:
-        unit = "" if limit.fault is Fault.LOST_RELATION else plain(size_unit(limit))
-        size = f"{limit.size:.0%}" if limit.fault is Fault.LOST_RELATION else f"{number(limit.size)} {unit}".rstrip()
-        return f"{way}{size} as {limit.kind}"
+        size = f"{limit.size:.0%}" if limit.fault is Fault.LOST_RELATION else number(limit.size)
+        return f"{way}{size} {limit.kind}"
     if limit.fault is Fault.LOST_RELATION:
         return "not even wholly lost" if limit.largest > 0 else "unknown: too few normal rows"
     never = "not within range" if limit.ranged else f"not within {SPANS:g} normal spans"
@@ -175,7 +174,8 @@ def as_dict(detector: Detector, minutes: float, places: Sequence[Place], found: 
 def _head(detector: Detector, minutes: float, places: Sequence[Place], timezone: str) -> Iterator[str]:
     yield (
         f"{plain(detector.group)} {plain(detector.version)} ({detector.rung.value}): smallest fault told within "
-        f"{minutes:g} minutes, tried at {len(places)} normal {'stretch' if len(places) == 1 else 'stretches'}:"
+        f"{minutes:g} minutes, and as what (process or instrument), tried at {len(places)} normal "
+        f"{'stretch' if len(places) == 1 else 'stretches'}:"
     )
     for place in places:
         yield f"  {plain(place.asset.path)} from {moment(place.since, timezone)}"
