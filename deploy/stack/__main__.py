@@ -22,7 +22,7 @@ from smoke import Smoke
 
 def main() -> int:
     """Exit codes: 0 done, 1 it did not come about (the message says why), 2 wrong usage."""
-    arguments = parser().parse_args()
+    arguments = _parsed(sys.argv[1:])
     try:
         return int(arguments.act(arguments) or 0)
     except Problem as problem:
@@ -30,6 +30,17 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+PASSING = ("logs", "discover", "tool")
+"""Words that pass what follows them on, options too."""
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
+    at = next((number for number, word in enumerate(words) if word in PASSING), len(words))
+    arguments = parser().parse_args(words[: at + 1])
+    arguments.words = words[at + 1 :]
+    return arguments
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,18 +61,14 @@ def parser() -> argparse.ArgumentParser:
     stop = words.add_parser("down", help="stop everything")
     stop.add_argument("--volumes", action="store_true", help="and forget all that is stored")
     stop.set_defaults(act=down)
-    logs = words.add_parser("logs", help="what the services say")
-    logs.add_argument("words", nargs=argparse.REMAINDER)
-    logs.set_defaults(act=show_logs)
+    words.add_parser("logs", help="what the services say (of those named)").set_defaults(act=show_logs)
     words.add_parser("status", help="how each container is").set_defaults(act=status)
     words.add_parser("secrets", help="only make the secrets that are missing").set_defaults(act=secrets_only)
     words.add_parser("smoke", help="check the running stack end to end").set_defaults(act=smoke)
-    find = words.add_parser("discover", help="write plant/plant.toml of what is sent and not described yet")
-    find.add_argument("words", nargs=argparse.REMAINDER)
-    find.set_defaults(act=discover)
-    tool = words.add_parser("tool", help="run one plantwatch command with an operator's rights")
-    tool.add_argument("words", nargs=argparse.REMAINDER)
-    tool.set_defaults(act=run_tool)
+    words.add_parser("discover", help="write plant/plant.toml of what is sent and not described yet").set_defaults(
+        act=discover
+    )
+    words.add_parser("tool", help="run one plantwatch command with an operator's rights").set_defaults(act=run_tool)
     return top
 
 
