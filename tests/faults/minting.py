@@ -109,6 +109,8 @@ class Mint:
     """Next row of each asset."""
     shift: dict[str, int] = field(default_factory=dict)
     """How much an asset's clock is off all along, ns."""
+    extra: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Tags that an asset sends though the plant file does not have them."""
 
     def next(self, asset: str, rows: int = 5) -> Minted:
         """The asset's next rows, in order."""
@@ -122,7 +124,7 @@ class Mint:
 
     def row(self, asset: str, number: int) -> Row:
         """The row of that number as the machine means it."""
-        values: dict[str, float | None] = dict(values_of(asset, number))
+        values: dict[str, float | None] = {**values_of(asset, number), **self.extra.get(asset, {})}
         return Row(asset, self.time(number) + self.shift.get(asset, 0), values)
 
     def time(self, number: int) -> int:
