@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from pathlib import Path
 
 import keys
 import waiting
-from compose import OWN_PLANT, PROFILES, ROOT, Compose, environment
+from compose import OWN_PLANT, PROFILES, ROOT, Compose, environment, secrets_folder, sums
 from problem import Problem
 from smoke import Smoke
 
@@ -75,8 +74,8 @@ def parser() -> argparse.ArgumentParser:
 def up(given: argparse.Namespace) -> None:
     """Start the stack and wait until it works."""
     variables = environment(given.profile)
-    compose = Compose(variables, given.compose)
     _make_secrets(variables)
+    compose = Compose(sums(variables), given.compose)
     plant = variables["PLANTWATCH_PLANT_DIR"]
     say("the simulated plant (there is no plant/plant.toml)" if "demo-plant" in plant else f"the plant of {plant}")
     profiles = variables["COMPOSE_PROFILES"].split(",")
@@ -171,14 +170,14 @@ def run_tool(given: argparse.Namespace) -> int:
 
 
 def _make_secrets(variables: dict[str, str]) -> None:
-    folder = ROOT / Path(variables.get("PLANTWATCH_SECRETS", "./deploy/secrets"))
+    folder = secrets_folder(variables)
     outside = variables.get("PLANTWATCH_INGEST_HOST", "")
     names = ["kafka", "localhost", "127.0.0.1", *([outside] if outside else [])]
     profiles = variables["COMPOSE_PROFILES"].split(",")
     made = keys.make(folder, list(dict.fromkeys(names)), ["grafana_password"] if "ops" in profiles else [])
     made += keys.make_page(folder, variables.get("PLANTWATCH_TLS_NAME", "localhost")) if "tls" in profiles else []
     if made:
-        say(f"made {len(made)} secrets in {folder}")
+        say(f"made {len(made)} secrets in {variables.get('PLANTWATCH_SECRETS', 'deploy/secrets')}")
 
 
 def say(text: str) -> None:

@@ -135,10 +135,27 @@ def dotenv(path: Path) -> dict[str, str]:
     return {name.strip(): value.strip().strip("\"'") for name, value in pairs}
 
 
-def _sum(folder: Path) -> str:
-    """Stands for what the services read at their start: when it changes, they are started anew."""
-    found = [folder / name for name in ("plant.toml", "plantwatch.toml") if (folder / name).is_file()]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in found)).hexdigest()[:16]
+def secrets_folder(variables: Mapping[str, str]) -> Path:
+    """Where the secrets lie."""
+    return (ROOT / variables.get("PLANTWATCH_SECRETS", "./deploy/secrets")).resolve()
+
+
+def sums(variables: dict[str, str]) -> dict[str, str]:
+    """The variables, with what stands for the files that are read at the start: what changes is started anew."""
+    plant, secrets = ROOT / variables["PLANTWATCH_PLANT_DIR"], secrets_folder(variables)
+    passwords = sorted(secrets.glob("*_password")) if secrets.is_dir() else []
+    others = [
+        secrets / name for name in ("ca.crt", "influx_operator_token", "webhook_secret", "plantwatch_notify_urls")
+    ]
+    return variables | {
+        "PLANTWATCH_PLANT_SUM": _sum([plant / "plant.toml", plant / "plantwatch.toml"]),
+        "PLANTWATCH_SECRETS_SUM": _sum([*passwords, *others]),
+        "PLANTWATCH_CERTIFICATE_SUM": _sum([secrets / "kafka.pem"]),
+    }
+
+
+def _sum(paths: Sequence[Path]) -> str:
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths if path.is_file())).hexdigest()[:16]
 
 
 def environment(profiles: Sequence[str] = ()) -> dict[str, str]:
@@ -155,9 +172,8 @@ def environment(profiles: Sequence[str] = ()) -> dict[str, str]:
     if known["PLANTWATCH_PLANT_DIR"] == DEMO_PLANT:
         chosen.append("demo")
     known["COMPOSE_PROFILES"] = ",".join(dict.fromkeys([*chosen, *profiles]))
-    known["PLANTWATCH_PLANT_SUM"] = _sum(ROOT / known["PLANTWATCH_PLANT_DIR"])
     if "COMPOSE_FILE" not in known:
         files = ["docker-compose.yml"]
         files += ["deploy/compose.ingest.yml"] if known.get("PLANTWATCH_INGEST_HOST") else []
         known["COMPOSE_FILE"] = ":".join(files)
-    return known
+    return sums(known)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import page
 import waiting
-from compose import ROOT, Compose, Container, docker
+from compose import ROOT, Compose, Container, docker, secrets_folder
 from problem import Problem
 
 RIG = "smoke/test/rig"
@@ -158,7 +158,7 @@ class Smoke:
             return
         name = self._name
         image = f"plantwatch/service:{self._compose.environment.get('PLANTWATCH_VERSION', 'local')}"
-        secrets = (ROOT / self._compose.environment.get("PLANTWATCH_SECRETS", "./deploy/secrets")).resolve()
+        secrets = secrets_folder(self._compose.environment)
         # Images that compose built say which service they are of; this one is none.
         stranger = ("--label", f"com.docker.compose.project={name}", "--user", "10001:10001")
         hardened = (
