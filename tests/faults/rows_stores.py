@@ -17,11 +17,11 @@ _MOST_GROWTH_MB = 80.0
 
 def historian_down(stage: Stage) -> None:
     """The historian refuses connections, then hangs: scoring goes on, recording waits in its session and catches up."""
-    span = 90.0 if stage.full else 8.0
+    spans: dict[Mode, float] = {"refuse": 90.0, "hang": 90.0} if stage.full else {"refuse": 8.0, "hang": 14.0}
     stage.start()
     with stage.load(RATE):
         time.sleep(3.0)
-        for mode in ("refuse", "hang"):
+        for mode, span in spans.items():  # one that hangs is noticed when a request times out, after 10 s
             _away(stage, mode, span)
             time.sleep(6.0 if stage.full else 3.0)
 
