@@ -173,9 +173,9 @@ def _make_secrets(variables: dict[str, str]) -> None:
     folder = secrets_folder(variables)
     outside = variables.get("PLANTWATCH_INGEST_HOST", "")
     names = ["kafka", "localhost", "127.0.0.1", *([outside] if outside else [])]
-    profiles = variables["COMPOSE_PROFILES"].split(",")
-    made = keys.make(folder, list(dict.fromkeys(names)), ["grafana_password"] if "ops" in profiles else [])
-    made += keys.make_page(folder, variables.get("PLANTWATCH_TLS_NAME", "localhost")) if "tls" in profiles else []
+    # Those of profiles too: docker-compose 1.29 asks for the files of every service.
+    made = keys.make(folder, list(dict.fromkeys(names)), ["grafana_password"])
+    made += keys.make_page(folder, variables.get("PLANTWATCH_TLS_NAME", "localhost"))
     if made:
         say(f"made {len(made)} secrets in {variables.get('PLANTWATCH_SECRETS', 'deploy/secrets')}")
 
