@@ -5,6 +5,8 @@ A command's module is imported when the command is used, not before: most comman
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import importlib
 import sys
 from typing import Any, Final, NamedTuple
@@ -97,6 +99,8 @@ def plantwatch() -> None:
 
 def main() -> None:
     """Run the command line; PlantwatchError becomes its message on standard error and its exit code."""
+    with contextlib.suppress(ValueError, OSError):  # standard error may be no file
+        faulthandler.enable()  # a crash below Python says where, in the journal of whoever runs the service
     try:
         app(prog_name="plantwatch")
     except PlantwatchError as error:
