@@ -224,8 +224,3 @@ def _blend(weights: Float[np.ndarray, "verdict window"], parts: list[np.ndarray]
     for weight, part in zip(weights, parts, strict=True):
         total += weight[:, None] * part
     return total
-
-
-def verdict_names(scales: Mapping[str, tuple[Scale, ...]]) -> tuple[str, ...]:
-    """Name of each verdict, in order: the view and the weight of its newest row."""
-    return tuple(f"{view} {scale.share:g}" for view, found in scales.items() for scale in found)
