@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from anomaly.blocks import rows as rows_of
 from anomaly.cross_fit import MOST, cross_fit_window_pca, enough, raw_by_asset
 from anomaly.domain import Asset, Rung, Samples, Scores, State, Tag, Windows
+from anomaly.isolating import isolate
 from anomaly.rounding import significant
 from anomaly.scaling import Scaler, fit_scaler
 from anomaly.scorers import Raw, Scorer, rolling_z, rules, score_in_batches, window_pca
@@ -75,17 +76,18 @@ class Detector:
         lines = np.array([self.threshold.line(asset) for asset in windows.assets], float)
         score = round_digits(raw.raw / lines)
         known = np.isfinite(score)
+        isolated, contributions = self._isolated(values, windows, raw, score, lines)
         unknown = (State.INSUFFICIENT_COVERAGE if state is State.OK else state for state in windows.state)
         return Scores(
             tags=self.tags,
             assets=windows.assets,
             times=windows.times,
             score=np.where(known, score, np.nan),
-            contributions=np.where(known[:, None], round_digits(raw.contributions), 0.0),
+            contributions=np.where(known[:, None], round_digits(contributions), 0.0),
             expected=round_digits(self.scaler.unscale(np.where(known[:, None], raw.expected, np.nan), windows.assets)),
             actual=np.where(windows.mask[:, -1], windows.values[:, -1], np.nan),
             coverage=round_digits(windows.mask.mean(axis=(1, 2))),
-            isolated=self._isolated(values, windows, raw, score, lines),
+            isolated=isolated,
             faults=windows.faults,
             state=tuple(State.OK if k else u for k, u in zip(known, unknown, strict=True)),
             version=self.version,
@@ -108,17 +110,26 @@ class Detector:
         raw: Raw,
         score: Float[np.ndarray, " window"],
         lines: Float[np.ndarray, " window"],
-    ) -> Float[np.ndarray, " window"]:
-        """Scores of windows over the line without their strongest tag; NaN elsewhere, and where no tag is left."""
+    ) -> tuple[Float[np.ndarray, " window"], Float[np.ndarray, "window tag"]]:
+        """Of windows over the line: the score without the suspect, and contributions in its light (see `isolating`).
+
+        Elsewhere NaN and the contributions as they are.
+        """
         over = np.isfinite(score) & (score > 1.0)
         if self.rung in ONE_BY_ONE or not over.any():
-            return np.full(len(score), np.nan)
+            return np.full(len(score), np.nan), raw.contributions
         rows = np.flatnonzero(over)
-        masked = windows.mask.copy()
-        masked[rows, :, raw.contributions[rows].argmax(axis=1)] = False
-        left = np.where(masked, values, 0.0).astype(np.float32)
-        rest = _score(self.scorer, left, masked, over, windows.times)
-        return round_digits(rest.raw / lines)
+
+        def without(tags: Int64[np.ndarray, " chosen"]) -> Float[np.ndarray, " chosen"]:
+            mask = windows.mask[rows].copy()
+            mask[np.arange(len(rows)), :, tags] = False
+            left = np.where(mask, values[rows], 0.0).astype(np.float32)
+            return np.asarray(score_in_batches(self.scorer, left, mask, windows.times[rows]).raw / lines[rows])
+
+        isolated, contributions = np.full(len(score), np.nan), raw.contributions.copy()
+        rest, contributions[rows] = isolate(score[rows], raw.contributions[rows], without)
+        isolated[rows] = round_digits(rest)
+        return isolated, contributions
 
 
 def _score(

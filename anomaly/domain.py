@@ -259,8 +259,8 @@ class Scores:
     coverage: Float[np.ndarray, " window"]
     """Share of the model's (time, tag) cells that were seen and believed, 0..1."""
     isolated: Float[np.ndarray, " window"]
-    """The score with its strongest tag masked out; NaN where `score` is not over the line. Below 1.0: that one sensor
-    alone is strange."""
+    """The score without the tag that explains most of it (and contributes most); NaN where `score` is under the line.
+    Below 1.0: that one sensor alone is strange."""
     faults: UInt8[np.ndarray, "window tag"]
     """`SensorFault` of each tag at the window's last row."""
     state: tuple[State, ...]

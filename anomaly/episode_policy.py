@@ -12,8 +12,11 @@ Defaults, in rows (one row is one tick):
 - *Sensor faults* raise at 5 of 8 rows, or 15 of 60 for a sensor that comes and goes; spikes are single rows by nature,
   so 3 of 60 of them are enough. A fault clears on the span it was judged on, never on less than the clear rule's.
 - *A sensor that disagrees* with all others is accused at 36 of 48 rows. A fault of the machine often shows in one tag
-  first and in the others minutes later; a drifting sensor stays alone for ever, and can wait. A run longer than the 48
-  rows that hovers at the line, with fewer rows over it, is told too: as the sensor's if 3 of 4 of them are lone in it.
+  first and in the others minutes later; a drifting sensor stays alone for ever, and can wait. By then it is also known
+  whether the others are really normal without it, or only just under the line: a fault of the machine that one tag
+  shows best leaves the rest at 0.7 to 0.9 of the line, a drifting sensor at the usual 0.3 to 0.5 (docs/adr/0014). A run
+  longer than the 48 rows that hovers at the line, with fewer rows over it, is told too: as the sensor's if 3 of 4 of
+  them are lone in it.
 """
 
 from __future__ import annotations
@@ -88,7 +91,9 @@ class EpisodePolicy:
     lone_line: float = 1.0
     """A row is strange in one tag alone if its score without that tag is below this line."""
     lone_when: Density = Density(36, 48)
-    """… and the sensor is accused once so many rows were strange in it alone."""
+    """… and it is decided once so many rows were strange in it alone: …"""
+    rest_line: float = 0.65
+    """… the sensor is accused if the typical score of those rows without it is at most this, else it is the machine."""
     settle_rows: int = 12
     """So many rows after a sensor's first faulty row, scores over the line say nothing about the machine: the window
     still holds values from before the fault was recognised."""
@@ -130,6 +135,8 @@ class Seen:
     score: float = 0.0
     lone: str = ""
     """Process: the tag that is strange all alone in this row."""
+    rest: float = 0.0
+    """Process: the score without that tag, in lines."""
     code: int = 0
     """Instrument: the `SensorFault`."""
 

@@ -10,9 +10,10 @@ What a row says to each cause:
 - `instrument:<tag>`: rows with a fault code count whatever the state, except off and maintenance, where a machine may
   rightly be dead; healthy rows count always. A row over the line whose score falls below it once its strongest tag is
   masked (`isolated`) is *lone*, on rungs that relate tags to each other. While most of the rows that would raise a
-  process anomaly are lone in one tag, nothing is told until it is known whether others join: then the machine is
-  blamed, else that sensor DISAGREES. A process anomaly that is open is not told again as a sensor. Later rows
-  explained by an accused sensor do not count against the machine; others do, so a process anomaly may still join.
+  process anomaly are lone in one tag, nothing is told until it is known whether others join, or are not quite usual
+  without it: then the machine is blamed, else that sensor DISAGREES. A process anomaly that is open is not told again
+  as a sensor. Later rows explained by an accused sensor do not count against the machine; others do, so a process
+  anomaly may still join.
 - `data_loss`: rows in which every tag (of two or more) is missing at once, and rows of the pseudo-tag `silence`. They
   say nothing of a single sensor; every ordinary row with a value speaks for the data.
 - `instrument:clock`: rows of the pseudo-tag `clock`; every ordinary row speaks for the clock.
@@ -166,7 +167,7 @@ class Episodes:
         return self._grow(trouble, row, counts) + self._settle(PROCESS, trouble, row, self._why_well(trouble))
 
     def _count(self, trouble: Trouble, row: Row, lone: str) -> None:
-        troubles.see(trouble, Seen(trouble.rows, row.time, row.score, lone))
+        troubles.see(trouble, Seen(trouble.rows, row.time, row.score, lone, row.isolated if lone else 0.0))
         if row.score > self.policy.line:
             if troubles.extend_run(trouble, 0, self.policy.raise_when[0], row.time) and trouble.open is None:
                 trouble.weights.clear()
@@ -180,7 +181,7 @@ class Episodes:
             if len(rows) < rule.rows or row.time - onset < self.policy.min_duration:
                 continue
             tag = troubles.lone_tag(rows, self.policy.lone_share)
-            alone = troubles.is_lone(trouble, tag, self.policy.lone_when) if tag else False
+            alone = troubles.is_lone(trouble, tag, self.policy) if tag else False
             if alone is None or (alone and self._accused(tag)):
                 return []
             if alone:

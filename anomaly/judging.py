@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from anomaly.detector import ONE_BY_ONE, Detector, round_digits
 from anomaly.domain import Scores, State
+from anomaly.isolating import isolate
 from anomaly.scorers import Raw, score_cut
 from anomaly.strips import OK, STATES, Strip
 
@@ -30,6 +31,7 @@ def judge(detector: Detector, strip: Strip) -> Scores:
     lines = np.array([detector.threshold.line(asset) for asset in strip.assets], float)[strip.piece]
     score = round_digits(raw.raw / lines)
     known = np.isfinite(score)
+    isolated, contributions = _isolated(detector, strip, scaled, raw, score, lines)
     codes = np.where(known, OK, np.where(strip.state == OK, _UNKNOWN, strip.state))
     assets = tuple([strip.assets[piece] for piece in strip.piece.tolist()])
     expected = np.where(known[:, None], raw.expected, np.nan)
@@ -38,11 +40,11 @@ def judge(detector: Detector, strip: Strip) -> Scores:
         assets=assets,
         times=strip.times,
         score=np.where(known, score, np.nan),
-        contributions=np.where(known[:, None], round_digits(raw.contributions), 0.0),
+        contributions=np.where(known[:, None], round_digits(contributions), 0.0),
         expected=round_digits(detector.scaler.unscale(expected, assets)),
         actual=np.where(strip.mask[strip.ends], strip.values[strip.ends], np.nan),
         coverage=round_digits(total / (detector.length * tags)),
-        isolated=_isolated(detector, strip, scaled, raw, score, lines),
+        isolated=isolated,
         faults=strip.faults,
         state=tuple([_FINAL[code] for code in codes.tolist()]),
         version=detector.version,
@@ -57,13 +59,19 @@ def _isolated(
     raw: Raw,
     score: Float[np.ndarray, " window"],
     lines: Float[np.ndarray, " window"],
-) -> Float[np.ndarray, " window"]:
-    """Scores of windows over the line without their strongest tag; NaN elsewhere, and where no tag is left."""
+) -> tuple[Float[np.ndarray, " window"], Float[np.ndarray, "window tag"]]:
+    """Of windows over the line: the score without the suspect, and contributions in its light (see `isolating`)."""
     over = np.isfinite(score) & (score > 1.0)
     if detector.rung in ONE_BY_ONE or not over.any():
-        return np.full(len(score), np.nan)
-    rest = _score(detector, strip, scaled, over, raw.contributions[over].argmax(axis=1))
-    return round_digits(rest.raw / lines)
+        return np.full(len(score), np.nan), raw.contributions
+
+    def without(tags: Int64[np.ndarray, " chosen"]) -> Float[np.ndarray, " chosen"]:
+        return np.asarray(_score(detector, strip, scaled, over, tags).raw[over] / lines[over])
+
+    isolated, contributions = np.full(len(score), np.nan), raw.contributions.copy()
+    rest, contributions[over] = isolate(score[over], raw.contributions[over], without)
+    isolated[over] = round_digits(rest)
+    return isolated, contributions
 
 
 def _score(

@@ -5,6 +5,7 @@ All functions change the `Trouble` given in place and look at no more than its l
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Final, NamedTuple
 
@@ -15,6 +16,8 @@ MOST_BLAMED: Final = 5
 """At most so many tags are blamed…"""
 LEAST_SHARE: Final = 0.2
 """…each with at least this share of the strongest one's blame."""
+_LEAST: Final = 1e-3
+"""Scores below are as good as this one."""
 _HEAVIEST: Final = 10.0
 """A row's blame counts by its score up to this many lines, so that one wild row does not speak for all."""
 
@@ -104,17 +107,29 @@ def lone_tag(rows: list[Seen], share: float) -> str:
     return commonest[0][0] if commonest and commonest[0][1] > share * len(rows) else ""
 
 
-def is_lone(trouble: Trouble, tag: str, rule: Density) -> bool | None:
+def is_lone(trouble: Trouble, tag: str, policy: EpisodePolicy) -> bool | None:
     """Whether it is the sensor of `tag` (True) or the machine (False); None while it is too early to say.
 
-    The sensor is accused as soon as enough rows were strange in it alone. A run that outlasts the rule without that is
-    the sensor's only if the rule's share of its rows was: nothing that lasts may stay untold.
+    It is decided as soon as enough rows were strange in it alone; if the rest is not normal then, the machine is to
+    blame. A run that outlasts the rule without that is the sensor's only if the rule's share of its rows was: nothing
+    that lasts may stay untold.
     """
+    rule = policy.lone_when
     rows = [seen for seen in trouble.seen if seen.row > trouble.rows - rule.of]
-    alone = sum(seen.lone == tag for seen in rows)
-    if alone >= rule.rows:
-        return True
-    return alone * rule.of >= rule.rows * len(rows) if outlasts(trouble) else None
+    alone = [seen.rest for seen in rows if seen.lone == tag]
+    if len(alone) < rule.rows and not outlasts(trouble):
+        return None
+    enough = len(alone) >= rule.rows or len(alone) * rule.of >= rule.rows * len(rows)
+    return enough and typical(alone) <= policy.rest_line
+
+
+def typical(scores: list[float]) -> float:
+    """Geometric mean: scores are judged by their logarithm.
+
+    >>> typical([0.25, 1.0])
+    0.5
+    """
+    return math.exp(math.fsum(math.log(max(score, _LEAST)) for score in scores) / len(scores))
 
 
 def outlasts(trouble: Trouble) -> bool:

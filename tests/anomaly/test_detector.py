@@ -142,6 +142,7 @@ def test_a_slow_drift_of_one_sensor_is_isolated_and_a_fault_of_the_machine_is_no
     assert one.anomalous.all()
     assert many.anomalous.all()
     assert (one.isolated < 1.0).mean() > 0.95
+    assert (one.contributions.argmax(axis=1) == 3).all()
     assert (many.isolated > 1.0).all()
 
 

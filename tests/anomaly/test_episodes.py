@@ -308,8 +308,18 @@ def test_a_lone_drift_is_told_as_its_sensor_and_never_as_the_machine() -> None:
     assert [a.cause for a in episodes(block(slope, isolated=0.3))] == ["instrument:vib"]
 
 
+@pytest.mark.parametrize(("rests", "kind"), [([0.65], "instrument"), ([0.67], "process"), ([0.3, 0.9], "instrument")])
+def test_a_sensor_is_accused_only_if_all_is_usual_without_it(rests: list[float], kind: str) -> None:
+    """Just under the line is not usual. It is the geometric mean that counts: rows differ."""
+    rows = block([1.5] * 60, isolated=rests * (60 // len(rests)))
+    changes = Episodes(PUMP, POLICY).push(rows)
+    assert [change.anomaly.kind for change in changes] == [kind]
+    assert changes[0].time == 36 * TICK
+    assert changes[0].anomaly.onset == 1 * TICK
+
+
 def test_a_lone_row_is_one_that_falls_below_the_lone_line_without_its_tag() -> None:
-    policy = EpisodePolicy(lone_line=0.8)
+    policy = EpisodePolicy(lone_line=0.8, rest_line=1.0)
     assert only(episodes(block([1.5] * 60, isolated=0.79), policy)).kind is Kind.INSTRUMENT
     assert only(episodes(block([1.5] * 60, isolated=0.8), policy)).kind is Kind.PROCESS
 
