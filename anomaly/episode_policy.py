@@ -88,6 +88,8 @@ class EpisodePolicy:
     lone_share: float = 0.5
     """More than this share of the raising rows strange in one and the same tag alone: it may be the sensor, not the
     machine. Nothing is said of the machine then …"""
+    quiet_line: float = 0.5
+    """… nor where so many rows are strange in some one tag alone, and the typical score without it is at most this."""
     lone_line: float = 1.0
     """A row is strange in one tag alone if its score without that tag is below this line."""
     lone_when: Density = Density(36, 48)

@@ -180,7 +180,7 @@ class Episodes:
             rows = troubles.recent(trouble, rule)
             if len(rows) < rule.rows or row.time - onset < self.policy.min_duration:
                 continue
-            tag = troubles.lone_tag(rows, self.policy.lone_share)
+            tag = troubles.lone_tag(rows, self.policy)
             alone = troubles.is_lone(trouble, tag, self.policy) if tag else False
             if alone is None or (alone and self._accused(tag)):
                 return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -78,6 +79,7 @@ _FAMILIES: dict[tuple[str, ...], tuple[Conversion, ...]] = {
 }
 
 
+@lru_cache(maxsize=256)
 def conversions(unit: str) -> tuple[Conversion, ...]:
     """Mistakes that happen with values of a unit; decimal ones for any.
 
@@ -113,12 +115,25 @@ def unit_jumps(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row t
     """
     far = beyond_usual(found.seen, limits)
     out = np.zeros(far.shape, dtype=bool)
-    if not far.any():
+    fitting = {tag: _fitting(found.seen[far[:, tag], tag], limits, tag) for tag in np.flatnonzero(far.any(axis=0))}
+    if not any(fitting.values()):
         return out
     jumped = alone(jumps(found, limits, LEAP))
-    for tag in np.flatnonzero(far.any(axis=0)).tolist():
-        out[:, tag] = far[:, tag] & _tag_jumps(found, jumped, limits, tag)
+    for tag, possible in fitting.items():
+        if possible:
+            out[:, tag] = far[:, tag] & _tag_jumps(found, jumped, limits, tag, possible)
     return out
+
+
+def _fitting(wrong: Float[np.ndarray, " row"], limits: SensorLimits, tag: int) -> tuple[Conversion, ...]:
+    """The conversions that take at least one of the values to where `_tag_jumps` could believe it: hardly ever any."""
+    known = conversions(limits.units[tag])
+    low, high = float(limits.usual_low[tag]), float(limits.usual_high[tag])
+    slack = 0.25 * (high - low)
+    factors, offsets = np.array([(each.factor, each.offset) for each in known]).T
+    right = (wrong[:, None] - offsets) / factors
+    fits = ((right >= low - slack) & (right <= high + slack)) | ~np.isfinite(right)
+    return tuple([each for each, fit in zip(known, fits.any(axis=0).tolist(), strict=True) if fit])
 
 
 def beyond_usual(values: Float[np.ndarray, "row tag"], limits: SensorLimits) -> Bool[np.ndarray, "row tag"]:
@@ -131,9 +146,13 @@ def beyond_usual(values: Float[np.ndarray, "row tag"], limits: SensorLimits) -> 
 
 
 def _tag_jumps(
-    found: Features, jumped: Bool[np.ndarray, "row tag"], limits: SensorLimits, tag: int
+    found: Features,
+    jumped: Bool[np.ndarray, "row tag"],
+    limits: SensorLimits,
+    tag: int,
+    possible: tuple[Conversion, ...],
 ) -> Bool[np.ndarray, " row"]:
-    """The verdict of one tag, for all its conversions."""
+    """The verdict of one tag, for those conversions."""
     one = slice(tag, tag + 1)
     seen, noise = found.seen[:, one], float(np.nan_to_num(limits.usual_noise[tag]))
     low, high = float(limits.usual_low[tag]), float(limits.usual_high[tag])
@@ -144,7 +163,7 @@ def _tag_jumps(
     recent &= (left >= low - slack) & (left <= high + slack)
     roughness = _roughness(found.curvature[:, one]) / noise if noise > 0 else None
     out = np.zeros(seen.shape, dtype=bool)
-    for conversion in conversions(limits.units[tag]):
+    for conversion in possible:
         right = conversion.undo(seen)
         explained = recent & _explains(conversion, left, arrived, noise)
         out |= explained & (right >= low - slack) & (right <= high + slack)

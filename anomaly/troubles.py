@@ -101,10 +101,18 @@ def accuse(trouble: Trouble, policy: EpisodePolicy) -> Verdict | None:
     return None
 
 
-def lone_tag(rows: list[Seen], share: float) -> str:
-    """The tag in which alone more than `share` of these rows are strange, or an empty text."""
-    commonest = Counter(seen.lone for seen in rows if seen.lone).most_common(1)
-    return commonest[0][0] if commonest and commonest[0][1] > share * len(rows) else ""
+def lone_tag(rows: list[Seen], policy: EpisodePolicy) -> str:
+    """The tag that may be to blame alone, or an empty text: most of these rows are strange in it alone, or most are
+    strange in some one tag alone, and the rest is so usual that the machine can hardly be to blame.
+    """
+    alone = [seen for seen in rows if seen.lone]
+    if not alone:
+        return ""
+    tag, count = Counter(seen.lone for seen in alone).most_common(1)[0]
+    least = policy.lone_share * len(rows)
+    if count > least:
+        return tag
+    return tag if len(alone) > least and typical([seen.rest for seen in alone]) <= policy.quiet_line else ""
 
 
 def is_lone(trouble: Trouble, tag: str, policy: EpisodePolicy) -> bool | None:
