@@ -115,7 +115,8 @@ def unit_jumps(found: Features, limits: SensorLimits) -> Bool[np.ndarray, "row t
     """
     far = beyond_usual(found.seen, limits)
     out = np.zeros(far.shape, dtype=bool)
-    fitting = {tag: _fitting(found.seen[far[:, tag], tag], limits, tag) for tag in np.flatnonzero(far.any(axis=0))}
+    tags = np.flatnonzero(far.any(axis=0)).tolist()
+    fitting = {tag: _fitting(found.seen[far[:, tag], tag], limits, tag) for tag in tags}
     if not any(fitting.values()):
         return out
     jumped = alone(jumps(found, limits, LEAP))

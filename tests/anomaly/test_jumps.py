@@ -1,4 +1,4 @@
-"""Sensors that speak another unit: conversions that can explain no value are passed over, and nothing is missed by it."""
+"""Another unit is told by a few conversions only: those that explain no value are passed over, and none is missed."""
 
 from __future__ import annotations
 
