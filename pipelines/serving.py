@@ -22,9 +22,9 @@ import numpy as np
 import structlog
 from jaxtyping import Int64
 
-from anomaly.domain import Rung
 from anomaly.errors import DecodeError
-from pipelines import codec, topics
+from pipelines import activations, codec, topics
+from pipelines.activations import Activation, Gathering
 from pipelines.codec import Serving
 from pipelines.ports import Log, NewRecord, Partition
 
@@ -32,28 +32,11 @@ RULES_VERSION: Final = "rules"
 """What serves every group until something was learned."""
 
 _SERVING_KEY: Final = b"serving/"
-_ACTIVATION_KEY: Final = b"activation/"
 _IDLE_KEY: Final = b"idle/"
 _HOME: Final = Partition(topics.MODELS, 0)
 _PAGE: Final = 1000
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """Partition `partition` took up the serving record at offset `wish`.
-
-    `version` scores asset a from event time `since[a]` (ns) on, and an asset not named from `default` on.
-    """
-
-    partition: int
-    wish: int
-    group: str
-    version: str
-    rung: Rung
-    since: Mapping[str, int]
-    default: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +64,10 @@ class ServingTable:
     wishes: dict[str, Wish] = field(default_factory=dict)
     """Newest wish per group."""
     activations: dict[tuple[int, str], list[Activation]] = field(default_factory=dict)
-    """Per (partition, group), in the order they were taken up."""
+    """Per (partition, group), in the order they were taken up, which is that of their wishes."""
     idle: dict[int, dict[str, int]] = field(default_factory=dict)
     """Per partition: time of the newest score (ns) of each asset that was let go of."""
+    _gathering: Gathering = field(default_factory=Gathering)
 
     def refresh(self, log: Log) -> None:
         """Read what is new on the topic. Raises StorageError; malformed records are passed over."""
@@ -98,8 +82,9 @@ class ServingTable:
             if key.startswith(_SERVING_KEY):
                 serving = codec.decode_serving(value)
                 self.wishes[serving.group] = Wish(offset, serving)
-            elif key.startswith(_ACTIVATION_KEY):
-                self._take(msgspec.json.decode(value, type=Activation))
+            elif key.startswith(activations.KEY):
+                if (activation := self._gathering.take(value)) is not None:
+                    self._take(activation)
             elif key.startswith(_IDLE_KEY):
                 idle = msgspec.json.decode(value, type=Idle)
                 self.idle.setdefault(idle.partition, {})[idle.asset] = idle.newest
@@ -108,7 +93,7 @@ class ServingTable:
 
     def _take(self, activation: Activation) -> None:
         known = self.activations.setdefault((activation.partition, activation.group), [])
-        if not any(a.wish == activation.wish for a in known):
+        if not known or activation.wish > known[-1].wish:  # of two answers to one wish the first counts, for ever
             known.append(activation)
 
     def emitted(self, partition: int, live: Mapping[str, int]) -> dict[str, int]:
@@ -147,13 +132,13 @@ class ServingTable:
 def activate(log: Log, partition: int, wish: Wish, emitted: Mapping[str, int]) -> None:
     """Write the activation of `wish` durably. `emitted`: time of the newest score of each asset at home there (ns).
 
-    Raises StorageError: then nothing changed.
+    Large plants need several records: no reader takes any of them in until all are there. Raises StorageError: then
+    nothing changed, unless the log had stored all of them.
     """
     serving = wish.serving
     since = {asset: max(serving.since, newest + 1) for asset, newest in emitted.items()}
     activation = Activation(partition, wish.offset, serving.group, serving.version, serving.rung, since, serving.since)
-    key = _ACTIVATION_KEY + f"{partition}/{serving.group}/{wish.offset}".encode()
-    log.append([NewRecord(topics.MODELS, key, msgspec.json.encode(activation), partition=0)])
+    log.append([NewRecord(topics.MODELS, *part, partition=0) for part in activations.encode(activation)])
 
 
 def let_go(log: Log, partition: int, newest: Mapping[str, int]) -> None:

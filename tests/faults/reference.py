@@ -72,13 +72,20 @@ class Expected:
 
 
 def activations(models_topic: Sequence[Stored]) -> list[Activation]:
-    """What the models topic says of which version scores what; a second record about one wish changes nothing."""
+    """What the models topic says of which version scores what; a second answer to one wish changes nothing, nor does
+    one of which not all parts are there.
+    """
     found: dict[tuple[int, int], Activation] = {}
+    parts: dict[tuple[int, int, str], dict[int, Mapping[str, int]]] = {}
     for record in models_topic:
         if record.key is not None and record.value is not None and record.key.startswith(b"activation/"):
             body = json.loads(record.value)
-            one = Activation(body["partition"], body["wish"], body["version"], body["since"], body["default"])
-            found.setdefault((one.partition, one.wish), one)
+            which = body["partition"], body["wish"]
+            known = parts.setdefault((*which, body["attempt"]), {})
+            known[body["number"]] = body["since"]
+            if len(known) == body["parts"]:
+                since = {asset: time for part in known.values() for asset, time in part.items()}
+                found.setdefault(which, Activation(*which, body["version"], since, body["default"]))
     return list(found.values())
 
 
