@@ -42,7 +42,7 @@ def kafka_topics(settings: Settings) -> Finding:
             f"{', '.join(missing)}; make them with `plantwatch topics init`, or give the login its rights "
             "(`plantwatch topics acls`)"
         )
-    wrong = [*_partitions(settings, found), *_clocks(found)]
+    wrong = [*_partitions(settings, found), *_clocks(found), *_sizes(found)]
     if wrong:
         raise ConfigurationError("; ".join(wrong))
     unseen = [name for name in ALL_TOPICS if not found[name].settings]
@@ -72,6 +72,17 @@ def _clocks(found: Mapping[str, Looks]) -> list[str]:
     return [
         f"{topics.READINGS} has message.timestamp.type={kind}; expected LogAppendTime, or a device's wrong clock "
         "deletes what it sends; `plantwatch topics init` sets it"
+    ]
+
+
+def _sizes(found: Mapping[str, Looks]) -> list[str]:
+    """Dead letters must take all that readings take, with its headers, or one such record stops the scoring."""
+    taken, kept = (found[name].settings.get("max.message.bytes") for name in (topics.READINGS, topics.DEAD_LETTERS))
+    if taken is None or kept is None or int(kept) >= min(topics.DEAD_LETTER_BYTES, 2 * int(taken)):
+        return []
+    return [
+        f"{topics.DEAD_LETTERS} takes records of {kept} bytes and {topics.READINGS} of {taken}: what is set aside "
+        "grows by its headers, and by what was compressed; `plantwatch topics init` sets max.message.bytes"
     ]
 
 

@@ -15,10 +15,13 @@ from typing import Final
 
 from anomaly.errors import DataError, StorageLocked
 from pipelines import topics
+from pipelines.codec import SIZE_LIMIT
 from pipelines.ports import Consumer, Log, NewRecord, Partition, Position, Record
 
 GROUP: Final = "dead-letters-replay"
-OURS: Final = frozenset({"x-reason", "x-exception", "x-orig-topic", "x-orig-partition", "x-orig-offset", "x-orig-ts"})
+OURS: Final = frozenset(
+    {"x-reason", "x-exception", "x-orig-topic", "x-orig-partition", "x-orig-offset", "x-orig-ts", "x-cut-from"}
+)
 """Headers of a dead letter that say why and where from; all others came with the message."""
 _PAGE: Final = 200
 _PATIENCE_S: Final = 5.0
@@ -43,6 +46,16 @@ class DeadLetter:
     headers: tuple[tuple[str, bytes], ...]
     """The message's own: they may say its format."""
     replayed: bool
+
+    @property
+    def too_large(self) -> bool:
+        """Whether it is never sent again: it would be refused again, and its topic may not even take it unpacked."""
+        return len(self.value or b"") > SIZE_LIMIT
+
+    @property
+    def waits(self) -> bool:
+        """Whether it can be sent again and was not."""
+        return not self.replayed and not self.too_large
 
 
 @dataclass(slots=True)
@@ -74,7 +87,7 @@ def letters(log: Log, reason: str | None = None) -> Iterator[DeadLetter]:
 def replay(log: Log, reason: str | None = None) -> int:
     """Append what was set aside (for that reason) and not yet sent again, with its own bytes, key and headers, to the
     topic and partition it came from; returns how many. What is refused again becomes a new dead letter, which is not
-    sent again by this call.
+    sent again by this call. What is larger than may be read is passed over.
 
     Pages of messages are appended, then committed: a crash in between sends a page twice, which harms nobody. Raises
     StorageLocked if another process is at it, StorageError, DataError for a message that does not say its origin.
@@ -87,7 +100,7 @@ def replay(log: Log, reason: str | None = None) -> int:
             first = max(start, done.offset if reason is None else max(done.offset, done.reasons.get(reason, 0)))
             for page in _pages(log, partition, first, end):
                 found = [_letter(record, done) for record in page]
-                wanted = [one for one in found if not one.replayed and reason in (None, one.reason)]
+                wanted = [one for one in found if one.waits and reason in (None, one.reason)]
                 log.append(
                     [NewRecord(one.origin.topic, one.key, one.value, one.headers, one.origin.number) for one in wanted]
                 )
@@ -173,9 +186,9 @@ def _letter(record: Record, done: _Done) -> DeadLetter:
 
 
 def reasons(found: Iterable[DeadLetter]) -> dict[str, int]:
-    """How many of each reason are not sent again yet, most first."""
+    """How many of each reason wait to be sent again, most first."""
     counts: dict[str, int] = {}
     for letter in found:
-        if not letter.replayed:
+        if letter.waits:
             counts[letter.reason] = counts.get(letter.reason, 0) + 1
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

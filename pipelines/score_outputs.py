@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from anomaly.domain import Scores
 from anomaly.errors import DecodeError
@@ -10,6 +11,9 @@ from pipelines import codec, metrics, topics
 from pipelines.partition_state import PartitionState, origin_headers
 from pipelines.ports import Log, NewRecord, Partition, Record
 from pipelines.score_queue import Home
+
+_HEADROOM: Final = 64 << 10
+"""Of a dead letter, for its headers and what the log puts around it."""
 
 
 class Outputs:
@@ -27,7 +31,11 @@ class Outputs:
             self._records.append(NewRecord(topics.SCORES, asset.encode(), value, headers, partition=home.number))
 
     def add_dead_letter(self, record: Record, error: DecodeError) -> None:
-        """The record's original bytes, why, and where it came from (guarantee G6)."""
+        """The record's original bytes, why, and where it came from (guarantee G6).
+
+        Only what unpacked to more than `topics.DEAD_LETTER_BYTES` is cut, and says of how many bytes: the whole of it
+        stays where it came from, and nothing else would ever come behind it.
+        """
         headers = (
             ("x-reason", error.reason.encode()),
             ("x-exception", str(error).encode("utf-8", "replace")[:500]),
@@ -35,9 +43,12 @@ class Outputs:
             ("x-orig-ts", str(record.time).encode()),
         )
         own = tuple(header for header in record.headers if header[0] not in dict(headers))
-        self._records.append(
-            NewRecord(topics.DEAD_LETTERS, record.key, record.value, (*headers, *own), partition=0),
-        )
+        value = record.value
+        room = topics.DEAD_LETTER_BYTES - _HEADROOM - len(record.key or b"") - sum(len(word) for _, word in own)
+        if value is not None and len(value) > room:
+            own = (("x-cut-from", str(len(value)).encode()), *own)
+            value = value[: max(0, room)]
+        self._records.append(NewRecord(topics.DEAD_LETTERS, record.key, value, (*headers, *own), partition=0))
 
     def append(self, log: Log, partitions: Mapping[int, PartitionState]) -> None:
         """Append everything durably, and note in the partitions' states how far the outputs reach.

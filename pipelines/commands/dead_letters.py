@@ -100,7 +100,7 @@ def _log(settings: Settings) -> Iterator[Log]:
 
 def _lines(letter: DeadLetter, zone: str) -> Iterator[str]:
     size = f"{len(letter.value):,} bytes" if letter.value is not None else "empty"
-    done = "  replayed" if letter.replayed else ""
+    done = "  too large to send again" if letter.too_large else "  replayed" if letter.replayed else ""
     origin = f"{letter.origin.topic}/{letter.origin.number}@{letter.origin_offset}"
     yield f"{moment(letter.time, zone)}  {plain(letter.reason)}  {origin}  {size}{done}"
     yield f"  {plain(letter.exception)}"
@@ -132,5 +132,6 @@ def _json(letter: DeadLetter) -> dict[str, Any]:
         "size": None if letter.value is None else len(letter.value),
         "begins_base64": None if letter.value is None else base64.b64encode(letter.value[:_KEPT]).decode(),
         "begins": None if letter.value is None else _text(letter.value[:_KEPT]),
-        "replayed": letter.replayed,
+        "replayed": letter.replayed and not letter.too_large,
+        "too_large": letter.too_large,
     }

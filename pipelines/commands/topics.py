@@ -17,8 +17,6 @@ from pipelines.settings import Settings
 from pipelines.wiring_servers import kafka_config
 
 _HOUR_S: Final = 3600.0
-RECORD_BYTES: Final = 2 << 20
-"""Largest batch a topic of ours takes: readings of 1 MB, and dead letters that carry them with their headers."""
 
 app = typer.Typer(help="Topics on Kafka: make them, look at them, who may use them.", no_args_is_help=True)
 
@@ -30,7 +28,7 @@ Partitions = Annotated[
 
 @app.command()
 def init(partitions: Partitions = None, config: Config = None) -> None:
-    """Make every topic, with its retention, compaction and the broker's clock; again and again without harm.
+    """Make every topic, with its retention, compaction, record size and the broker's clock; repeat it without harm.
 
     A topic that has another number of partitions is refused: assets would move, and their windows break.
     """
@@ -48,7 +46,7 @@ def init(partitions: Partitions = None, config: Config = None) -> None:
             count,
             compacted=name in topics.COMPACTED,
             retention_s=settings.log_retention_hours * _HOUR_S if name in passing else None,
-            record_bytes=RECORD_BYTES,
+            record_bytes=topics.record_bytes(name),
         )
         for name, count in topics.partitions(settings.partitions).items()
     }

@@ -20,6 +20,7 @@ from pipelines.adapters.kafka_config import KafkaConfig
 from pipelines.adapters.kafka_topics import TopicSpec, ensure_topics
 from pipelines.commands.check import check
 from pipelines.commands.topics import app as topics_app
+from tests.integration.processes import until
 
 Findings = dict[str, dict[str, Any]]
 
@@ -121,6 +122,19 @@ def test_topics_that_share_partitions_and_do_not_agree_are_refused(
     code, found = checked()
     assert code == 78
     assert "do not agree" in found["topics"]["found"]
+
+
+@pytest.mark.integration
+def test_dead_letters_that_take_no_more_than_readings_are_told(
+    monkeypatch: pytest.MonkeyPatch, kafka: KafkaConfig
+) -> None:
+    on_kafka(monkeypatch, kafka)
+    assert CliRunner().invoke(topics_app, ["init"]).exit_code == 0
+    ensure_topics(kafka, {topics.DEAD_LETTERS: TopicSpec(1, record_bytes=topics.RECORD_BYTES)})
+    until(lambda: "dead-letters.v1 takes records of 2097152 bytes" in checked()[1]["topics"]["found"], "the new limit")
+    assert checked()[0] == 78
+    assert CliRunner().invoke(topics_app, ["init"]).exit_code == 0
+    until(lambda: checked()[0] == 0, "the limit set right")
 
 
 @pytest.mark.integration
