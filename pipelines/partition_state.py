@@ -52,8 +52,10 @@ class PartitionState:
     """Append time of the first record after the last pause, ns."""
     next_look: int = 0
     """Append time from which it is looked again who is silent."""
-    buried: set[int] = field(default_factory=set)
-    """Offsets from `next_offset` on whose dead letter is already out."""
+    buried: set[tuple[int, int]] = field(default_factory=set)
+    """Offset and append time of records from `next_offset` on whose dead letter is already out. Both: in a topic that
+    was made anew, another record lies where one was set aside before.
+    """
     counts: Counter[str] = field(default_factory=Counter)
     outputs: tuple[int, int] = (0, 0)
     """Ends of the scores partition and of the dead letters, as far as this state knows them."""
@@ -147,7 +149,7 @@ class PartitionState:
 
 def recover(log: Log, number: int, committed: int | None, metadata: Metadata) -> PartitionState:
     """The state from which to go on: reads what is out beyond the commit. Raises StorageError."""
-    log_start = log.ends(topics.READINGS)[Partition(topics.READINGS, number)][0]
+    log_start, log_end = log.ends(topics.READINGS)[Partition(topics.READINGS, number)]
     start = committed if committed is not None else log_start
     rewind = min(start, _whole(metadata, "r", start))
     if rewind < log_start:
@@ -159,6 +161,7 @@ def recover(log: Log, number: int, committed: int | None, metadata: Metadata) ->
     state.counts.update(counts if isinstance(counts, dict) else {})
     state.replaying = _whole(metadata, "s", 0), _whole(metadata, "d", 0)
     state.outputs = _find_scores(log, state, state.replaying[0]), _find_dead_letters(log, state, state.replaying[1])
+    state.replay_until = min(state.replay_until, log_end)  # beyond it lies what came of another topic of this name
     return state
 
 
@@ -186,7 +189,7 @@ def _find_dead_letters(log: Log, state: PartitionState, position: int) -> int:
             number, offset = _origin(record)
             if number == state.number:
                 state.replay_until = max(state.replay_until, offset + 1)
-                state.buried.add(offset)
+                state.buried.add((offset, int(dict(record.headers).get("x-orig-ts", b"-1"))))
         position = records[-1].offset + 1
     return position
 

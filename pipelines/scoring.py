@@ -197,7 +197,7 @@ class ScoreWorker:
         asset = self._assets.get((record.key or b"").decode("utf-8", "replace"))
         if error.reason == "future_dated" and asset is not None:
             self._notice_clock(state, asset, record)
-        if record.offset in state.buried:
+        if (record.offset, record.time) in state.buried:
             return
         metrics.dead_letter(error.reason)
         self._out.add_dead_letter(record, error)

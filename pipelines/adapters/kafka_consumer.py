@@ -126,8 +126,7 @@ class KafkaConsumer:
             self._forget(partition)
         for partition in gained:
             self._check_number(partition)
-        positions = self._log.positions(self._group, gained) if gained else {}
-        starts = self._log.starts(gained) if gained else {}
+        starts, positions = self._log.standing(self._group, gained) if gained else ({}, {})
         for partition in gained:
             at = positions.get(partition)
             self._queues[partition] = deque()

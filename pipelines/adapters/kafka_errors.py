@@ -88,7 +88,13 @@ _SAID: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[Pla
         "going on from where the log begins",
     ),
     (
-        (kafka.CorruptRecordError, kafka.KafkaStorageError, kafka.LogTruncationError),
+        kafka.LogTruncationError,
+        StorageError,
+        "records that were read are no longer in the log (the topic was made anew, or a broker lost its newest ones); "
+        "going on from what is committed",
+    ),
+    (
+        (kafka.CorruptRecordError, kafka.KafkaStorageError),
         StorageError,
         "the broker's log is damaged; look at the broker's own log and disk",
     ),

@@ -9,10 +9,12 @@ from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakSet
 
+import structlog
 from kafka import TopicPartition
 from kafka import errors as kafka
 
 from anomaly.errors import ConfigurationError, StorageError
+from pipelines import metrics
 from pipelines.adapters.kafka_client import make_admin
 from pipelines.adapters.kafka_config import KafkaConfig
 from pipelines.adapters.kafka_consumer import KafkaConsumer
@@ -24,8 +26,14 @@ from pipelines.ports import NewRecord, Partition, Position, Record
 
 _RETRY_S: Final = 0.1
 _PATIENCE_S: Final = 15.0
+_OUTSIDE: Final = {
+    "before": "the log has dropped records that the group had not read; keep them longer than the longest outage",
+    "beyond": "the topic was deleted and made anew, or a backup was restored",
+}
 LEAST_SESSION_S: Final = 6.0
 """What a broker takes by default (`group.min.session.timeout.ms`)."""
+
+_log = structlog.get_logger(__name__)
 
 
 class KafkaLog:
@@ -99,16 +107,46 @@ class KafkaLog:
         """See `Log.ends`."""
         return self._reader.ends([Partition(topic, number) for number in range(self.count(topic))])
 
-    def starts(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        """First offsets still there."""
-        return {partition: first for partition, (first, _) in self._reader.ends(partitions).items()}
+    def standing(
+        self, group: str, partitions: Sequence[Partition]
+    ) -> tuple[Mapping[Partition, int], Mapping[Partition, Position]]:
+        """Where partitions begin, and what the group committed there: what a member begins with.
+
+        A position beyond the end is of a topic that was made anew: it is none of this one, whose records are all still
+        to be read. That is told, and so is one before the start, from which records are gone.
+        """
+        found = self._stored(group, partitions)
+        bounds = self._reader.ends(partitions)  # after it: ends only grow
+        for partition, at in found.items():
+            first, end = bounds[partition]
+            if not first <= at.offset <= end:
+                side = "before" if at.offset < first else "beyond"
+                metrics.position_outside(group, side)
+                _log.error(
+                    "position_outside_log",
+                    group=group,
+                    topic=partition.topic,
+                    partition=partition.number,
+                    committed=at.offset,
+                    log_start=first,
+                    log_end=end,
+                    why=_OUTSIDE[side],
+                    effect=f"reading on from {first}",
+                )
+        starts = {partition: first for partition, (first, _) in bounds.items()}
+        return starts, {p: at for p, at in found.items() if at.offset <= bounds[p][1]}
 
     def committed(self, group: str, topic: str) -> Mapping[Partition, Position]:
         """See `Log.committed`."""
         return self.positions(group, [Partition(topic, number) for number in range(self.count(topic))])
 
     def positions(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, Position]:
-        """Committed positions of a group on some partitions."""
+        """Committed positions of a group on some partitions. One beyond the end is none: see `standing`."""
+        found = self._stored(group, partitions)
+        bounds = self._reader.ends(list(found)) if found else {}
+        return {partition: at for partition, at in found.items() if at.offset <= bounds[partition][1]}
+
+    def _stored(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, Position]:
         ours = {TopicPartition(self.config.topic(p.topic), p.number): p for p in partitions}
         name = self.config.group(group)
         answer = self._ask("reading offsets", lambda admin: admin.list_group_offsets({name: list(ours)}))

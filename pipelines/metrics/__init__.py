@@ -47,6 +47,11 @@ def consumer_rebuilt(service: str, reason: str) -> None:
     counter(families.REBUILDS, service, reason).inc()
 
 
+def position_outside(service: str, side: str) -> None:
+    """What `service` had committed on a partition lay `before` the start of the log, or `beyond` its end."""
+    counter(families.OUTSIDE, service, side).inc()
+
+
 def dead_letter(reason: str) -> None:
     """One record was set aside."""
     counter(families.DEAD, reason).inc()

@@ -58,6 +58,9 @@ CONSUMED = _counter("messages_consumed", "Records taken from a topic", "service"
 LAG = _gauge("consumer_lag_records", "Records not read yet, by partition", "service", "topic", "partition")
 COMMITTED = _gauge("consumer_committed_offset", "Next record to be read after a crash", "service", "topic", "partition")
 REBUILDS = _counter("consumer_rebuilds", "Sessions begun anew after trouble, by class of error", "service", "reason")
+OUTSIDE = _counter(
+    "positions_outside_log", "Committed positions found outside the log, by which side", "service", "side"
+)
 DEAD = _counter("dead_letters", "Records set aside, by reason", "reason")
 TOMBSTONES = _counter("tombstones", "Records of readings that hold none: a null, a deleted row, a keep-alive; skipped")
 HINTS = _counter("payload_hints", "Payloads taken, but not as their producer meant them, by what to mend", "hint")
