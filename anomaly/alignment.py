@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 
 from anomaly.domain import Quality, Readings, Samples
 from anomaly.errors import ConfigurationError, DataError
+from anomaly.plain_rows import PlainRows, Waiting, all_good, dense_samples, one_a_tick
 
 NEVER = -(2**62)
 """An event time (ns) before all others, far enough from the edge of int64 to subtract from."""
@@ -97,6 +98,7 @@ class Aligner:
         self._emitted = 0  # last tick given out or left out; meaningless until `_last` is known
         self._last: int | None = None  # newest finished tick that held a reading
         self._waiting = _blank(0, len(tags))  # sorted by time, one row per time
+        self._plain: Waiting | None = None  # if not None: what waits instead, and the row to carry
         self._carry = _blank(1, len(tags))
         self._carry_times = np.full(len(tags), NEVER, dtype=np.int64)
         self.ignored = 0
@@ -105,6 +107,8 @@ class Aligner:
     @property
     def pending(self) -> int:
         """Readings held that are in no sample yet."""
+        if self._plain is not None:
+            return len(self._plain.times) * len(self._tags)
         return int(np.count_nonzero(self._waiting.present))
 
     @property
@@ -117,17 +121,60 @@ class Aligner:
 
         Fails with DataError if they are of another asset.
         """
+        self._settle()
         late, duplicates = (0, 0) if self._follows_on(readings) else self._accept(readings)
         return Aligned(self._emit(self._finished()), late, duplicates)
 
-    def follows(self, readings: Readings, newest: int | None = None) -> bool:
+    def push_plain(self, rows: PlainRows) -> Samples | None:
+        """What `push` gives, where the rows follow on and every tick since the last sample holds just one; else None.
+
+        Then nothing was done: push them as readings. It is the quick way for a few rows.
+        """
+        if self._last is None or self._closed is None or self._emitted != self._last:
+            return None
+        if rows.tags != self._tags or rows.asset != self._asset or self._policy.gap < self._policy.tick:
+            return None
+        waiting = self._plain or self._as_plain()
+        if waiting is None or rows.times[0] <= self._newest or self._is_closed(rows.times[0]):
+            return None
+        times, last, tick = waiting.times + rows.times, self._last, self._policy.tick
+        through = max((times[-1] - self._policy.lateness) // tick, self._closed)
+        count = through - last
+        if not one_a_tick(times, last * tick, tick, count):
+            return None
+        values = waiting.values + rows.values
+        carry = (times[count - 1], values[count - 1]) if count else waiting.carry
+        self._plain = Waiting(times[count:], values[count:], carry)
+        self._newest, self._closed, self._last, self._emitted = times[-1], through, through, through
+        return dense_samples(self._asset, self._tags, range(last + 1, through + 1), tick, values[:count])
+
+    def _as_plain(self) -> Waiting | None:
+        """What waits as plain rows, if it is such."""
+        if self._waiting.quality.any() or not np.isfinite(self._waiting.values).all():
+            return None
+        return Waiting(self._waiting.times.tolist(), self._waiting.values.tolist(), None)
+
+    def _settle(self) -> None:
+        """What waits as arrays again."""
+        plain, self._plain = self._plain, None
+        if plain is None:
+            return
+        rows, tags = len(plain.times), len(self._tags)
+        values = np.array(plain.values, dtype=np.float64).reshape(rows, tags)
+        self._waiting = _Rows(np.array(plain.times, dtype=np.int64), values, all_good(rows, tags))
+        if plain.carry is not None:
+            time, row = plain.carry
+            self._carry = _Rows(self._carry.times, np.array([row], dtype=np.float64), all_good(1, tags))
+            self._carry_times = np.full(tags, time, dtype=np.int64)
+
+    def follows(self, readings: Readings | PlainRows, newest: int | None = None) -> bool:
         """Whether all readings are newer than all before (or than `newest`, ns), and in time order."""
         times = readings.times
         if not len(times):
             return False
         if int(times[0]) <= (self._newest if newest is None else newest) or self._is_closed(int(times[0])):
             return False
-        return len(times) == 1 or bool((times[1:] > times[:-1]).all())
+        return len(times) == 1 or bool((np.diff(times) > 0).all())
 
     def _is_closed(self, time: int) -> bool:
         return self._closed is not None and time <= self._closed * self._policy.tick
@@ -149,6 +196,7 @@ class Aligner:
 
     def flush(self) -> Aligned:
         """End of input: give all samples up to the newest reading. What comes later and is not newer is late."""
+        self._settle()
         newest = None if self._newest == NEVER else -(-self._newest // self._policy.tick)
         return Aligned(self._emit(newest), 0, 0)
 

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from anomaly.blocks import join
-from anomaly.blocks import rows as rows_of
 from anomaly.domain import Quality, Samples, SensorFault, State, Tag, Windows
 from anomaly.errors import DataError
 from anomaly.sensors import SensorLimits, check
 
 BEFORE = np.iinfo(np.int64).min
 """Index of a row before every row: never seen."""
+_SPARE = 32
+"""Rows that a window buffer has room for before it must move what it keeps."""
 
 
 class WindowBuffer:
@@ -22,24 +22,54 @@ class WindowBuffer:
 
     With `memory` ≥ `sensors.HORIZON` + window length, `sliding` over what `push` returns gives, for the new rows,
     exactly the windows it would give over everything ever pushed.
+
+    New rows are written behind the kept ones, where there is room, so what was returned before never changes.
     """
 
     def __init__(self, memory: int) -> None:
         if memory < 1:
             raise DataError(f"a window buffer must keep at least 1 row, not {memory}")
         self._memory = memory
-        self._kept: Samples | None = None
+        self._columns: tuple[np.ndarray, ...] = ()
+        self._first = self._stop = 0
+        self._of: tuple[str, tuple[str, ...]] = "", ()
 
     def push(self, samples: Samples) -> tuple[Samples, int]:
-        """Kept rows followed by the new ones, and the index of the first new row."""
-        if not len(samples) and self._kept is not None:
-            return self._kept, len(self._kept)
-        together = samples if self._kept is None else join([self._kept, samples])
-        over = len(together) - self._memory
-        self._kept = together if over <= 0 else rows_of(together, slice(over, None))
-        if over > self._memory // 2:  # a view of so much more would keep it alive
-            self._kept = rows_of(together, np.arange(over, len(together)))
-        return together, len(together) - len(samples)
+        """Kept rows followed by the new ones, and the index of the first new row.
+
+        Fails with DataError if they are of another asset or of other tags than those before.
+        """
+        new, count = _columns_of(samples), len(samples)
+        if not self._columns:
+            self._of = samples.asset, samples.tags
+        elif self._of != (samples.asset, samples.tags):
+            raise DataError(f"samples of {samples.asset} {samples.tags} came to the buffer of {self._of}")
+        if not self._columns or self._stop + count > len(self._columns[0]):
+            self._move(new, count)
+        start, stop = self._stop, self._stop + count
+        for column, rows in zip(self._columns, new, strict=True):
+            column[start:stop] = rows
+        first, self._stop = self._first, stop
+        self._first = max(first, stop - self._memory)
+        together = Samples(*self._of, *[column[first:stop] for column in self._columns])
+        if self._first > self._memory // 2 + _SPARE:  # so much more is not to be kept alive
+            self._move(new, 0)
+        return together, start - first
+
+    def _move(self, like: tuple[np.ndarray, ...], count: int) -> None:
+        """Other arrays, that hold the kept rows and have room for `count` more and some to spare."""
+        kept = slice(self._first, self._stop)
+        old = [column[kept] for column in self._columns or [rows[:0] for rows in like]]
+        size = len(old[0]) + count + _SPARE
+        self._columns = tuple([np.empty((size, *rows.shape[1:]), rows.dtype) for rows in like])
+        for column, rows in zip(self._columns, old, strict=True):
+            column[: len(rows)] = rows
+        self._first, self._stop = 0, len(old[0])
+
+
+def _columns_of(samples: Samples) -> tuple[np.ndarray, ...]:
+    """What a row of samples has, in the order of the fields."""
+    return samples.times, samples.values, samples.mask, samples.quality, samples.restart, samples.readings
 
 
 def sliding(

@@ -15,8 +15,9 @@ import structlog
 from anomaly.blocks import join
 from anomaly.domain import SECOND, Readings, Scores
 from anomaly.errors import DecodeError
+from anomaly.plain_rows import PlainRow, PlainRows, Rows, as_readings, together
 from pipelines import codec, metrics, topics
-from pipelines.decoding import decode
+from pipelines.decoding import decode, plain_row
 from pipelines.notices import VERSIONS
 from pipelines.ports import AlertEvent, Clock, HistorianWriter, Log, Partition, Record
 from pipelines.service import Metadata
@@ -56,7 +57,9 @@ class RecordWorker:
         """Forget what was read and not written."""
         self._positions: dict[Partition, int] = {}
         self._rebuild: bool | None = None
-        self._readings: list[Readings] = []
+        self._readings: list[Rows] = []
+        self._open: dict[str, PlainRows] = {}
+        """Of each asset, the block at its end that takes more rows."""
         self._scores: list[Scores] = []
         self._events: list[AlertEvent] = []
 
@@ -90,13 +93,33 @@ class RecordWorker:
 
     def _take(self, record: Record) -> None:
         if record.partition.topic == topics.READINGS:
-            self._readings += decode(record.value, record.key, record.time, record.headers, self._format)
+            row = plain_row(record, self._format)
+            if row is not None:
+                self._take_row(row)
+            else:
+                self._take_any(record)
         elif record.value is not None and record.partition.topic == topics.SCORES:
             scores = codec.decode_scores(record.value)
             if scores.version not in VERSIONS:
                 self._scores.append(scores)
         elif record.value is not None:
             self._events.append(codec.decode_event(record.value))
+
+    def _take_row(self, row: PlainRow) -> None:
+        """Add a row to those of its asset that came just before it; else it begins a block."""
+        block = self._open.get(row.asset)
+        if block is not None and block.tags == row.tags:
+            block.times.append(row.time)
+            block.values.append(row.values)
+            return
+        block = self._open[row.asset] = row.rows()
+        self._readings.append(block)
+
+    def _take_any(self, record: Record) -> None:
+        """Add whatever readings the record holds. Raises DecodeError."""
+        for block in decode(record.value, record.key, record.time, record.headers, self._format):
+            self._open.pop(block.asset, None)  # what follows comes after it
+            self._readings.append(block)
 
     def set_aside(self, record: Record) -> None:
         """Pass over a record that ended the process again and again."""
@@ -108,7 +131,7 @@ class RecordWorker:
             with metrics.stage("record"), metrics.sink("historian"):
                 self._historian.write(_readings_together(self._readings), _scores_together(self._scores), self._events)
             self._time()
-            self._readings, self._scores, self._events = [], [], []
+            self._readings, self._open, self._scores, self._events = [], {}, [], []
         return {partition: (offset, {}) for partition, offset in self._positions.items()}
 
     def _time(self) -> None:
@@ -123,13 +146,13 @@ class RecordWorker:
         return {} if self._delay_s is None else {"delay s": round(self._delay_s, 1)}
 
 
-def _readings_together(blocks: Sequence[Readings]) -> list[Readings]:
+def _readings_together(blocks: Sequence[Rows]) -> list[Readings]:
     """Blocks of one asset with the same tags that came one after the other as one: a row costs a fraction then."""
-    by_asset: dict[str, list[Readings]] = {}
+    by_asset: dict[str, list[Rows]] = {}
     for block in blocks:
         by_asset.setdefault(block.asset, []).append(block)
     runs = (groupby(parts, key=lambda part: part.tags) for parts in by_asset.values())
-    return [join(list(run)) for parts in runs for _, run in parts]
+    return [as_readings(together(list(run))) for parts in runs for _, run in parts]
 
 
 def _scores_together(blocks: Sequence[Scores]) -> list[Scores]:

@@ -12,15 +12,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
 import structlog
 
-from anomaly.blocks import join
 from anomaly.detector import Detector
 from anomaly.domain import SECOND, Asset, Plant, Readings, Scores
 from anomaly.errors import DecodeError
 from anomaly.judging import judge
+from anomaly.plain_rows import PlainRow, Rows, together
 from pipelines import metrics, topics
-from pipelines.decoding import decode
+from pipelines.decoding import decode, plain_row
 from pipelines.held import Held
 from pipelines.metrics import births
 from pipelines.notices import clock_notice, silence_notice
@@ -90,14 +91,9 @@ class ScoreWorker:
             for record in records:
                 state = self._partitions[record.partition.number]
                 state.heard(record.time)
-                try:
-                    blocks = decode(record.value, record.key, record.time, record.headers, self._format)
-                    assets = [self._asset(readings) for readings in blocks]
-                except DecodeError as error:
-                    self._reject(state, record, error)
-                else:
-                    for asset, readings in zip(assets, blocks, strict=True):
-                        self._take(state, record, asset, readings)
+                row = plain_row(record, self._format)
+                if row is None or not self._take_row(state, record, row):
+                    self._take_any(state, record)
                 self._advance(state, record)
             self._release()
             self._lay_out()
@@ -107,6 +103,27 @@ class ScoreWorker:
         state = self._partitions[record.partition.number]
         self._reject(state, record, DecodeError("kills_process", f"ended the process {FATAL_TRIES} times"))
         self._advance(state, record)
+
+    def _take_row(self, state: PartitionState, record: Record, row: PlainRow) -> bool:
+        """Take in one plain row, as nearly all are, if it is of an asset that is known."""
+        held = self._held.get((state.number, row.asset))
+        if held is not None and record.time < state.next_look and held.take_row(row, record):
+            return True
+        asset = self._assets.get(row.asset)
+        if asset is not None:
+            self._take(state, record, asset, row.rows())
+        return asset is not None
+
+    def _take_any(self, state: PartitionState, record: Record) -> None:
+        """Take in whatever the record holds."""
+        try:
+            blocks = decode(record.value, record.key, record.time, record.headers, self._format)
+            assets = [self._asset(readings) for readings in blocks]
+        except DecodeError as error:
+            self._reject(state, record, error)
+        else:
+            for asset, readings in zip(assets, blocks, strict=True):
+                self._take(state, record, asset, readings)
 
     @staticmethod
     def _advance(state: PartitionState, record: Record) -> None:
@@ -120,7 +137,7 @@ class ScoreWorker:
             raise DecodeError("unknown_asset", message)
         return asset
 
-    def _take(self, state: PartitionState, record: Record, asset: Asset, readings: Readings) -> None:
+    def _take(self, state: PartitionState, record: Record, asset: Asset, readings: Rows) -> None:
         """Let the readings wait for those that follow them; what does not simply follow on is taken in by itself."""
         refilling = record.offset < state.next_offset  # what came of it is out already
         held = self._held.get((state.number, asset.path))
@@ -154,7 +171,7 @@ class ScoreWorker:
 
     def _let_in(self, held: Held) -> Pushed:
         """Align readings that waited and queue the windows that end in the new rows."""
-        state, stream, readings = held.state, held.stream, join(held.blocks)
+        state, stream, readings = held.state, held.stream, together(held.blocks)
         pushed = stream.take(readings)
         times = pushed.samples.times[pushed.first :]
         if not held.refilling:
@@ -235,7 +252,7 @@ class ScoreWorker:
             state.counts[bucket] += count
             metrics.readings(bucket, count)
 
-    def _count_readings(self, state: PartitionState, readings: Readings, pushed: Pushed) -> None:
+    def _count_readings(self, state: PartitionState, readings: Rows, pushed: Pushed) -> None:
         self._add(state, "acknowledged", readings.count)
         self._add(state, "late", pushed.late)
         self._add(state, "duplicate", pushed.duplicates)
@@ -326,5 +343,5 @@ class ScoreWorker:
         state.let_go |= idle.keys()
 
 
-def _behind(readings: Readings, watermark: int) -> bool:
-    return len(readings) > 0 and int(readings.times.max()) < watermark - CLOCK_TOLERANCE
+def _behind(readings: Rows, watermark: int) -> bool:
+    return len(readings) > 0 and int(np.max(readings.times)) < watermark - CLOCK_TOLERANCE

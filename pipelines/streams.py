@@ -6,9 +6,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from anomaly.alignment import NEVER, Aligner, AlignmentPolicy
-from anomaly.domain import Asset, Readings, Samples
+import numpy as np
+
+from anomaly.alignment import NEVER, Aligned, Aligner, AlignmentPolicy
+from anomaly.domain import Asset, Samples
 from anomaly.newest_faults import Known
+from anomaly.plain_rows import PlainRows, Rows, as_readings
 from anomaly.sensors import HORIZON
 from anomaly.windows import WindowBuffer
 
@@ -71,41 +74,51 @@ class AssetStream:
         """Readings held that are in no sample yet."""
         return self._aligner.pending
 
-    def push(self, readings: Readings, offset: int, append_time: int) -> Pushed:
+    def push(self, readings: Rows, offset: int, append_time: int) -> Pushed:
         """Take in one block that came with the record at `offset`."""
         self.note(readings, offset, append_time)
         return self.take(readings)
 
-    def follows(self, readings: Readings, newest: int | None = None) -> bool:
+    def follows(self, readings: Rows, newest: int | None = None) -> bool:
         """Whether the readings are newer than all before (or than `newest`, ns) and in order: they may be taken later,
         together with those that follow them, and end as if they had been taken one by one.
         """
         return self._aligner.follows(readings, newest)
 
-    def note(self, readings: Readings, offset: int, append_time: int) -> None:
+    def note(self, readings: Rows, offset: int, append_time: int) -> None:
         """The readings of the record at `offset` came; `take` is to follow."""
         self.last_append = append_time
-        if not len(readings):
-            return
-        newest = int(readings.times[0] if len(readings) == 1 else readings.times.max())
+        if len(readings):
+            newest = int(readings.times[0] if len(readings) == 1 else np.max(readings.times))
+            self.note_time(newest, offset, append_time)
+
+    def note_time(self, newest: int, offset: int, append_time: int) -> None:
+        """The same, of readings of which the newest is of time `newest` (ns)."""
+        self.last_append = append_time
         self.newest = max(self.newest, newest)
         self._newest_mark = max(self._newest_mark, newest)
-        if self._marks and self._marks[-1].records < MERGED:
-            mark = self._marks[-1]
-            mark.newest, mark.records = max(mark.newest, newest), mark.records + 1
+        if self._marks and (mark := self._marks[-1]).records < MERGED:
+            mark.records += 1
+            mark.newest = max(mark.newest, newest)
         else:
             self._marks.append(_Mark(offset, newest))
 
-    def take(self, readings: Readings) -> Pushed:
+    def take(self, readings: Rows) -> Pushed:
         """Take in readings that were noted, of one record or of several that follow each other."""
+        plain = self._aligner.push_plain(readings) if isinstance(readings, PlainRows) else None
+        if plain is not None:
+            return self._keep(Aligned(plain, 0, 0), 0)
         ignored = self._aligner.ignored
-        aligned = self._aligner.push(readings)
+        aligned = self._aligner.push(as_readings(readings))
+        return self._keep(aligned, self._aligner.ignored - ignored)
+
+    def _keep(self, aligned: Aligned, ignored: int) -> Pushed:
         samples, first = self._buffer.push(aligned.samples)
         if len(samples):
             self._oldest_kept = int(samples.times[max(0, len(samples) - MEMORY)])
             self.off = self._is_off(samples)
         self._forget()
-        return Pushed(samples, first, aligned.late, aligned.duplicates, self._aligner.ignored - ignored)
+        return Pushed(samples, first, aligned.late, aligned.duplicates, ignored)
 
     def _is_off(self, samples: Samples) -> bool:
         mode = self.asset.mode

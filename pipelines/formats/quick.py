@@ -15,6 +15,7 @@ from jaxtyping import Int64, UInt8
 
 from anomaly.domain import Readings
 from anomaly.errors import DecodeError
+from anomaly.plain_rows import PlainRow
 from pipelines.formats.cells import BAD, MISSING
 from pipelines.formats.context import Context
 from pipelines.formats.naming import asset_name, tag_names
@@ -34,7 +35,19 @@ class _Native(msgspec.Struct, gc=False):
     q: Any = ABSENT
 
 
+class _Plain(msgspec.Struct, gc=False):
+    """A row in which every value is a number."""
+
+    values: dict[str, float]
+    asset: Any = ABSENT
+    ts: Any = ABSENT
+    timestamp: Any = ABSENT
+    quality: Any = ABSENT
+    q: Any = ABSENT
+
+
 _DECODER: Final = msgspec.json.Decoder(_Native)
+_PLAIN: Final = msgspec.json.Decoder(_Plain)
 _ODD: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, DecodeError, TypeError, ValueError)
 """ValueError and TypeError: NumPy's, of columns that are no table."""
 
@@ -50,6 +63,19 @@ def read(value: bytes, key: bytes | None) -> tuple[Readings, int] | None:
         said = found.q if found.quality is ABSENT else found.quality
         read_values = _columns if type(time) is list else _row
         return read_values(asset, time, found.values, said)
+    except _ODD:
+        return None
+
+
+def read_row(value: bytes, key: bytes | None) -> PlainRow | None:
+    """The row, if it is one and all of it is good; None: ask `read`. Raises nothing."""
+    try:
+        found = _PLAIN.decode(value)
+        if not found.values or found.quality is not ABSENT or found.q is not ABSENT:
+            return None
+        time = parse_time(found.timestamp if found.ts is ABSENT else found.ts)
+        asset = asset_name(found.asset) if type(found.asset) is str else Context(key).asset_of(found.asset)
+        return PlainRow(asset, tag_names(found.values), time, list(found.values.values()))
     except _ODD:
         return None
 

@@ -16,6 +16,7 @@ from anomaly.alignment import Aligned, Aligner, AlignmentPolicy, align
 from anomaly.blocks import join as join_samples
 from anomaly.domain import Quality, Readings, Samples
 from anomaly.errors import ConfigurationError, DataError
+from anomaly.plain_rows import PlainRows
 
 TICK = 10
 TAGS = ("a", "b", "c")
@@ -285,3 +286,69 @@ def test_a_hundred_thousand_rows_in_order_are_aligned_in_one_go() -> None:
     assert np.array_equal(samples.times, times)
     assert np.array_equal(samples.values, values)
     assert (late, duplicates, int(samples.readings.sum())) == (0, 0, 300_000)
+
+
+# --- plain rows: the quick way ----------------------------------------------------------------------------------------
+
+
+@st.composite
+def orderly(draw: st.DrawFn) -> list[Row]:
+    """Rows that mostly come one a tick with all tags; now and then something else does."""
+    now, rows = draw(st.integers(-50, 50)), []
+    all_good = {tag: (float(place), Quality.GOOD) for place, tag in enumerate(TAGS)}
+    for number in range(draw(st.integers(1, 40))):
+        now += draw(st.sampled_from([10, 10, 10, 10, 10, 10, 10, 9, 11, 3, 17, 60, 320]))
+        content = {tag: (value + number, quality) for tag, (value, quality) in all_good.items()}
+        if draw(st.integers(0, 9)) == 0:
+            content = draw(contents)
+        rows.append((now - draw(st.sampled_from([0] * 12 + [10, 25, 320])), content))
+    return rows
+
+
+def as_plain(rows: Sequence[Row]) -> PlainRows | None:
+    """The rows, if all are plain."""
+    for _, content in rows:
+        if tuple(sorted(content)) != TAGS or any(
+            quality != Quality.GOOD or not math.isfinite(value) for value, quality in content.values()
+        ):
+            return None
+    values = [[content[tag][0] for tag in TAGS] for _, content in rows]
+    return PlainRows("s/m", TAGS, [time for time, _ in rows], values) if rows else None
+
+
+def bits(samples: Samples) -> list[object]:
+    columns = (samples.times, samples.values, samples.mask, samples.quality, samples.restart, samples.readings)
+    return [(column.dtype, column.shape, column.tobytes()) for column in columns]
+
+
+@settings(max_examples=300, deadline=None)
+@given(orderly(), st.lists(st.integers(0, 40), max_size=12), policies, st.integers(0, 40))
+def test_plain_rows_give_what_they_would_give_as_readings(
+    rows: list[Row], places: list[int], policy: AlignmentPolicy, flush: int
+) -> None:
+    long, short = Aligner("s/m", TAGS, policy), Aligner("s/m", TAGS, policy)
+    for number, part in enumerate(cut(rows, places)):
+        wanted = long.push(block(part))
+        plain_rows = as_plain(part)
+        given_out = None if plain_rows is None else short.push_plain(plain_rows)
+        if given_out is None:
+            found = short.push(block(part) if plain_rows is None else plain_rows.readings())
+        else:
+            found = Aligned(given_out, 0, 0)
+        assert bits(found.samples) == bits(wanted.samples)
+        assert found[1:] == wanted[1:]
+        assert (short.pending, short.watermark, short.ignored) == (long.pending, long.watermark, long.ignored)
+        if number == flush:
+            assert bits(short.flush().samples) == bits(long.flush().samples)
+    assert bits(short.flush().samples) == bits(long.flush().samples)
+
+
+def test_orderly_rows_go_the_quick_way_after_the_first() -> None:
+    aligner, done = Aligner("s/m", TAGS, POLICY), []
+    for number in range(20):
+        rows = PlainRows("s/m", TAGS, [number * 20 + 10, number * 20 + 20], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+        samples = aligner.push_plain(rows)
+        done.append(samples is not None)
+        if samples is None:
+            aligner.push(rows.readings())
+    assert done == [False, False] + [True] * 18

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -235,6 +237,41 @@ def test_a_buffer_keeps_what_it_was_told_to_keep() -> None:
     together, first = buffer.push(healthy(0))
     assert (len(together), first) == (5, 5)
     assert together.times.tolist() == healthy(20).times[-5:].tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([0, 1, 2, 7, 30, 200]), max_size=25), st.integers(1, 60))
+def test_a_buffer_gives_the_newest_rows_and_never_changes_what_it_gave(counts: list[int], memory: int) -> None:
+    samples, buffer, start = damaged(sum(counts) + 1, 3), WindowBuffer(memory), 0
+    before: list[tuple[Samples, list[bytes]]] = []
+    for count in counts:
+        together, first = buffer.push(take_rows(samples, slice(start, start + count)))
+        assert bits(together) == bits(take_rows(samples, slice(max(0, start - memory), start + count)))
+        assert first == min(start, memory)
+        before.append((together, bits(together)))
+        start += count
+    assert all(bits(given) == then for given, then in before)
+
+
+def bits(samples: Samples) -> list[bytes]:
+    columns = (samples.times, samples.values, samples.mask, samples.quality, samples.restart, samples.readings)
+    return [column.tobytes() for column in columns]
+
+
+def test_a_buffer_keeps_no_more_memory_alive_than_a_few_rows_beyond_its_own() -> None:
+    buffer = WindowBuffer(100)
+    for count in (5000, 1, 1, 60, 60, 140, 1, 90):
+        together, _ = buffer.push(take_rows(healthy(5000), slice(0, count)))
+    base = together.values.base
+    assert base is not None
+    assert len(base) <= 100 + 90 + 32 + 82
+
+
+def test_a_buffer_refuses_another_machines_samples() -> None:
+    buffer = WindowBuffer(5)
+    buffer.push(healthy(3))
+    with pytest.raises(DataError, match="s/other"):
+        buffer.push(replace(healthy(3), asset="s/other"))
 
 
 def test_wrong_calls_are_refused() -> None:

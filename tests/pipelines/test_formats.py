@@ -17,10 +17,12 @@ from structlog.testing import capture_logs
 from anomaly.domain import SECOND, Quality, Readings
 from anomaly.errors import ConfigurationError, DecodeError
 from pipelines import metrics
-from pipelines.decoding import decode
+from pipelines.codec import SIZE_LIMIT
+from pipelines.decoding import decode, plain_row
 from pipelines.formats import hints, quick
 from pipelines.formats.names import Format, known_format
 from pipelines.formats.reading import read
+from pipelines.ports import Partition, Record
 from pipelines.reasons import Reason
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -506,6 +508,55 @@ def test_the_short_way_reads_what_the_long_way_reads(body: dict[str, Any]) -> No
             np.testing.assert_array_equal(getattr(block, name), getattr(long, name))
             assert getattr(block, name).dtype == getattr(long, name).dtype
         assert block.count > 0
+
+
+@given(our_payloads())
+def test_a_plain_row_is_what_the_long_way_reads_to_the_bit(body: dict[str, Any]) -> None:
+    record = Record(Partition("plantwatch.readings", 0), 7, b"k", json.dumps(body).encode(), (), 2**62)
+    row = plain_row(record)
+    if row is not None:
+        [long] = read(record.value or b"", b"k", (), Format.NATIVE)
+        block = row.rows().readings()
+        assert (block.asset, block.tags, row.rows().count) == (long.asset, long.tags, long.count)
+        for name in ("times", "values", "quality"):
+            one, other = getattr(block, name), getattr(long, name)
+            assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"ts":1795222923,"values":{"x":1,"y":null}}',
+        b'{"ts":1795222923,"values":{"x":1e999}}',
+        b'{"ts":1795222923,"values":{"x":' + b"9" * 400 + b"}}",
+        b'{"ts":1795222923,"values":{"x":NaN}}',
+        b'{"ts":1795222923,"values":{"x":"1"}}',
+        b'{"ts":1795222923,"values":{"x":true}}',
+        b'{"ts":1795222923,"values":{"x":1},"quality":{"x":"bad"}}',
+        b'{"ts":1795222923,"values":{"x":1},"q":192}',
+        b'{"ts":1795222923,"values":{}}',
+        b'{"ts":[1795222923],"values":{"x":[1]}}',
+        b'{"ts":"soon","values":{"x":1}}',
+        b'{"values":{"x":1}}',
+        b"[]",
+        b"",
+        None,
+    ],
+)
+def test_what_is_odd_in_any_way_is_no_plain_row(value: bytes | None) -> None:
+    assert plain_row(Record(Partition("plantwatch.readings", 0), 7, b"k", value, (), 2**62)) is None
+
+
+def test_a_row_from_the_future_of_another_format_or_too_large_is_no_plain_row() -> None:
+    value, home = b'{"asset":"a","ts":1795222923,"values":{"x":1}}', Partition("plantwatch.readings", 0)
+    now, mqtt = 1795222923 * 10**9, (("content-type", b"application/vnd.telegraf+json"),)
+    assert plain_row(Record(home, 7, None, value, (), now)) is not None
+    assert plain_row(Record(home, 7, None, value, (), now - 300 * 10**9)) is not None
+    assert plain_row(Record(home, 7, None, value, (), now - 300 * 10**9 - 1)) is None
+    assert plain_row(Record(home, 7, None, value, (), now), "telegraf") is None
+    assert plain_row(Record(home, 7, None, value + b" " * SIZE_LIMIT, (), now)) is None
+    assert plain_row(Record(home, 7, None, value, mqtt, now), "native") is not None
+    assert plain_row(Record(home, 7, None, value, (("ce_specversion", b"1.0"),), now)) is None
 
 
 def test_usual_payloads_go_the_short_way() -> None:

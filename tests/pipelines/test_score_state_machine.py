@@ -6,6 +6,7 @@ demand, and compares all that came out with a slow reference: one pass over the 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -151,6 +152,28 @@ class ScoreMachine(RuleBasedStateMachine):
         self.clock.time = max(self.clock.time, times[-1])
         self._append(readings(asset, times, [value, 1.5] * count, ("temp", "flow")))
 
+    @rule(
+        count=st.integers(1, 8),
+        value=st.sampled_from([1.0, 50.0, 99.0, 300.0]),
+        slip=st.sampled_from([0, 0, 0, 1, 40]),
+    )
+    def send_rows(self, count: int, value: float, slip: int) -> None:
+        """Native rows as gateways send them: a row of every machine, then the next row of every machine."""
+        begin = {path: sent + slip * TICK for path, sent in self.sent.items()}
+        for row in range(1, count + 1):
+            for asset in ASSETS:
+                time = begin[asset.path] + row * TICK
+                self.sent[asset.path] = time
+                self.clock.time = max(self.clock.time, time)
+                body = {"asset": asset.path, "ts": time, "values": {"temp": value + row, "flow": 1.5}}
+                self._send(asset, json.dumps(body).encode())
+
+    def _send(self, asset: Asset, value: bytes | None) -> None:
+        try:
+            self.log.append([NewRecord(topics.READINGS, asset.path.encode(), value)])
+        except StorageError:
+            return  # not acknowledged; the broken log stored it or not
+
     @rule(which=st.integers(0, 2), back=st.integers(0, 60), tag=st.sampled_from(["temp", "flow", "nobody_knows"]))
     def send_out_of_order(self, which: int, back: int, tag: str) -> None:
         """A reading that came before, or is late, or of a tag that the plant file does not have."""
@@ -159,10 +182,7 @@ class ScoreMachine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 2), poison=st.sampled_from([b"{", b"", b'{"asset":"s/who","ts":1,"values":{}}', None]))
     def send_poison(self, which: int, poison: bytes | None) -> None:
-        try:
-            self.log.append([NewRecord(topics.READINGS, ASSETS[which].path.encode(), poison)])
-        except StorageError:
-            return  # not acknowledged; the broken log stored it or not
+        self._send(ASSETS[which], poison)
 
     @rule(which=st.integers(0, 2))
     def send_from_the_future(self, which: int) -> None:
