@@ -48,7 +48,8 @@ _SAID: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[Pla
     (
         kafka.AuthorizationError,
         ConfigurationError,
-        "this user lacks the right; grant it READ, WRITE and DESCRIBE on the topic (prefixed ACL on the topic prefix)",
+        "this user lacks the right, or there is no such topic (Kafka does not say which); correct topic_prefix, or "
+        "give the user its rights: `plantwatch setup-access` does, `plantwatch topics acls` prints them",
     ),
     (
         (kafka.UnknownTopicOrPartitionError, kafka.UnknownTopicIdError, kafka.InvalidTopicError),

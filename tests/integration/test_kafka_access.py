@@ -77,6 +77,12 @@ def test_each_user_may_do_its_work_and_nothing_else(own_kafka: Callable[..., Bro
         finally:
             log.close()
 
+    elsewhere = KafkaConfig(
+        (broker.sasl_address,), "sasl_plaintext", "SCRAM-SHA-512", "score", known["score"], prefix="nobody-made-these."
+    )
+    with pytest.raises(ConfigurationError, match=r"correct topic_prefix, or give the user its rights"):
+        KafkaLog(elsewhere).ends(topics.READINGS)
+
     score = user(broker, "score", known["score"])
     assert sum(end for _, end in score.ends(topics.READINGS).values()) >= 1
     score.close()
