@@ -13,10 +13,12 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from anomaly.alignment import AlignmentPolicy, align
 from anomaly.blocks import join
-from anomaly.blocks import rows as rows_of
 from anomaly.detector import Detector
 from anomaly.domain import Readings, Samples, Scores, State
 from anomaly.evaluation import blame, hit_rate
+from anomaly.judging import judge
+from anomaly.sensors import check
+from anomaly.strips import Piece, lay
 from pipelines.datasets.bench import Series, Task
 
 TRAINING = "training"
@@ -90,10 +92,11 @@ def rows_of_series(series: Series, placed: Placed, explain: Bool[np.ndarray, " r
 
 
 def detect(detector: Detector, samples: Samples, first: int) -> Scores:
-    """Scores of the windows that end at each row ≥ `first`, some thousand at a time."""
-    windows = detector.windows(samples, first)
-    starts = range(0, max(len(windows), 1), CHUNK)
-    return join([detector.detect(rows_of(windows, slice(start, start + CHUNK))) for start in starts])
+    """Scores of the windows that end at each row ≥ `first`, some thousand at a time, as live rows are judged."""
+    faults = check(samples, detector.sensors)
+    ends = [(start, min(start + CHUNK, len(samples))) for start in range(first, max(len(samples), first + 1), CHUNK)]
+    strips = (lay([Piece(samples, *cut, faults)], detector.length, detector.tags, detector.mode) for cut in ends)
+    return join([judge(detector, strip) for strip in strips])
 
 
 def hit_rates_of(series: Series, found: RowScores) -> tuple[tuple[float, float], ...]:

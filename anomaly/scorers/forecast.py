@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from anomaly.scorers.residuals import patterns, times
+from anomaly.scorers.residuals import follows, patterns, places, times
 
 PENALTIES = 10.0 ** np.arange(-5.0, 3.1)
 """Ridge penalties tried for each tag, as multiples of the number of rows."""
@@ -43,13 +43,12 @@ class Forecast:
         A cell not seen is taken as last seen in the window, else as usual (0). A row is known if all rows it needs had
         some tag.
         """
-        count, length, tags = values.shape
-        steps = length - self.span + 1
+        steps = values.shape[1] - self.span + 1
         cells = held(values, mask)
-        inputs = [cells[:, self.lags - 1 - lag : self.lags - 1 - lag + steps] for lag in range(self.lags)]
-        inputs.append(np.ones((count, steps, 1)))
-        rows = np.concatenate(inputs, axis=2).reshape(count * steps, -1)
-        expected = times(rows, self.weights).reshape(count, steps, tags)
+        window, step, where = places(follows(cells), steps)
+        inputs = [cells[window, self.lags - 1 - lag + step] for lag in range(self.lags)]
+        rows = np.concatenate([*inputs, np.ones((len(window), 1))], axis=1)
+        expected = times(rows, self.weights)[where]
         errors = np.asarray(values[:, self.span - 1 :], np.float64) - expected
         seen = mask[:, self.span - 1 :] & _supported(mask, self.span, steps)[:, :, None]
         return np.where(seen, errors, 0.0), seen

@@ -8,9 +8,10 @@ moments are *uncentred* and come from rows the model was not fitted on: a bias o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Int64
 
 OFF_DIAGONAL = 0.2
 """Correlations of slow residuals are kept at this share (shrinkage towards the diagonal; Ledoit & Wolf 2004)."""
@@ -18,6 +19,9 @@ FAST_SHARE = 0.5
 """Weight of the fast scale in the geometric mean of both energies."""
 FLOOR = 0.01
 """Smallest normal error believed, in scaled units: 1 % of a tag's normal spread."""
+
+Follows: TypeAlias = Bool[np.ndarray, " window"]
+"""Whether each window is the one before it, moved on by one row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,22 +124,45 @@ def patterns(
     seen: Bool[np.ndarray, "window cell"],
 ) -> list[tuple[Bool[np.ndarray, " cell"], np.ndarray]]:
     """Which windows share one pattern of seen cells: (pattern, their positions), so that each is prepared once."""
+    if len(seen) and (seen == seen[0]).all():
+        return [(seen[0], np.arange(len(seen)))]
     groups: dict[bytes, list[int]] = {}
     for number, packed in enumerate(np.packbits(seen, axis=1)):
         groups.setdefault(packed.tobytes(), []).append(number)
     return [(seen[numbers[0]], np.array(numbers)) for numbers in groups.values()]
 
 
-def distinct(
-    cells: Float32[np.ndarray, "place cell"], seen: Bool[np.ndarray, "place cell"]
-) -> tuple[Int64[np.ndarray, " different"], Int64[np.ndarray, " place"]]:
-    """Rows that differ, by their number, and for each row which of those it equals. Equal to the bit, mask too."""
-    found: dict[bytes, int] = {}
-    both = np.hstack([np.ascontiguousarray(cells).view(np.uint8), np.packbits(seen, axis=1)])
-    where = np.array([found.setdefault(row.tobytes(), len(found)) for row in both], np.int64)
-    first = np.full(len(found), len(both), np.int64)
-    np.minimum.at(first, where, np.arange(len(both)))
-    return first, where
+def follows(*parts: Float[np.ndarray, "window time tag"] | Bool[np.ndarray, "window time tag"]) -> Follows:
+    """Which windows are, in all parts and to the bit, the window before them moved on by one row."""
+    same = np.zeros(len(parts[0]), bool)
+    if len(same) > 1:
+        bits = [np.ascontiguousarray(part).view(f"u{part.itemsize}") for part in parts]
+        same[1:] = np.logical_and.reduce([(one[1:, :-1] == one[:-1, 1:]).all(axis=(1, 2)) for one in bits])
+    return same
+
+
+class Places(NamedTuple):
+    """Steps of windows that differ from each other: window and step of each; and of every step which of those it is."""
+
+    window: Int64[np.ndarray, " different"]
+    step: Int64[np.ndarray, " different"]
+    where: Int64[np.ndarray, "window step"]
+
+
+def places(same: Follows, steps: int) -> Places:
+    """Where windows `follow` one another, only their last steps are new: each is reckoned once.
+
+    >>> found = places(np.array([False, True, False]), 2)
+    >>> found.where.tolist(), list(zip(found.window.tolist(), found.step.tolist(), strict=True))
+    ([[0, 1], [1, 2], [3, 4]], [(0, 0), (0, 1), (1, 1), (2, 0), (2, 1)])
+    """
+    number = np.arange(len(same))
+    new = np.where(same, 1, steps)
+    first = np.cumsum(new) - new
+    head = np.maximum.accumulate(np.where(same, 0, number)) if len(same) else number
+    window = np.repeat(number, new)
+    step = np.where(same[window], steps - 1, np.arange(len(window)) - first[window])
+    return Places(window, step, (first[head] + number - head)[:, None] + np.arange(steps))
 
 
 def times(rows: Float[np.ndarray, "window a"], matrix: Float[np.ndarray, "a b"]) -> Float[np.ndarray, "window b"]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from anomaly.domain import Rung
 from anomaly.scorers import Raw, State
-from anomaly.scorers.residuals import Whitening, distinct, ewma_weights, patterns
+from anomaly.scorers.residuals import Whitening, ewma_weights, follows, patterns, places
 from anomaly.scorers.residuals import times as row_by_row
 
 LENGTH = 30
@@ -82,15 +82,14 @@ class WindowPca:
         Where cells are missing the model expects worse, or hugs the few it has: residuals are put to the size they have
         when nothing is missing, so that a missing tag moves the score neither up nor down.
         """
-        count, _, tags = values.shape
-        places = count, values.shape[1] - self.span + 1, self.span * tags
+        size = self.span * values.shape[2]
         view = np.lib.stride_tricks.sliding_window_view(values, self.span, axis=1).transpose(0, 1, 3, 2)
         seen = np.lib.stride_tricks.sliding_window_view(mask, self.span, axis=1).transpose(0, 1, 3, 2)
-        cells, known = view.reshape(-1, places[2]), seen.reshape(-1, places[2])
-        first, where = distinct(cells, known)  # windows that follow one another share nearly all of them
-        residual, expected = self._residual_of(cells[first], known[first])
-        shape = (*places[:2], tags)
-        return residual[where].reshape(shape), expected[where].reshape(shape)[:, -1]
+        window, step, where = places(follows(values, mask), view.shape[1])
+        residual, expected = self._residual_of(
+            view[window, step].reshape(len(window), size), seen[window, step].reshape(len(window), size)
+        )
+        return residual[where], expected[where[:, -1]]
 
     def _residual_of(
         self, cells: Float32[np.ndarray, "place cell"], seen: Bool[np.ndarray, "place cell"]

@@ -444,3 +444,23 @@ def test_the_mean_error_hears_an_old_fault_as_loudly_as_a_new_one() -> None:
     past[0, 2, 2] += 8.0
     one, other = (score(fitted("mean error"), values).raw[0] for values in (now, past))
     assert one == pytest.approx(other, rel=0.2)
+
+
+@pytest.mark.parametrize("view", ["pca", "following", "ahead"])
+def test_windows_that_follow_one_another_share_their_steps_and_nothing_else_changes(view: str) -> None:
+    """In one call, a step that many windows hold is reckoned once: the bits are those of each window alone."""
+    panel, rng = fitted("panel"), np.random.default_rng(5)
+    assert isinstance(panel, Panel)
+    model, length = getattr(panel.models, view), panel.length
+    there = rng.random((length + 20, TAGS)) > 0.05
+    there[:, 1] = rng.random(len(there)) > 0.5
+    there[: length + 5, 2] = False
+    cells = np.where(there, rows(len(there), 6), 0.0).astype(np.float32)
+    cut = np.lib.stride_tricks.sliding_window_view
+    values, mask = (np.ascontiguousarray(cut(part, length, axis=0).transpose(0, 2, 1)) for part in (cells, there))
+    values[7] *= np.float32(1.5)  # it follows nobody, and nobody follows it
+    together = model.residual(values, mask)
+    for number in range(len(values)):
+        one = slice(number, number + 1)
+        for among, alone in zip(together, model.residual(values[one], mask[one]), strict=True):
+            np.testing.assert_array_equal(among[one], alone)
