@@ -75,10 +75,11 @@ def _healthy(asks: Sequence[Ask], limits: SensorLimits) -> np.ndarray:
 
 
 def _continued(ask: Ask, limits: SensorLimits, healthy: bool) -> UInt8[np.ndarray, "row tag"]:
+    first = ask.first
     out = np.zeros(ask.samples.values.shape, dtype=np.uint8)
-    if ask.first and ask.known is not None:
-        out[: ask.first] = ask.known.faults[len(ask.known.faults) - ask.first :]
+    if first and ask.known is not None:
+        out[:first] = ask.known.faults[len(ask.known.faults) - first :]
     if not healthy:
-        start = max(0, ask.first - HORIZON)
-        out[ask.first :] = check(rows_of(ask.samples, slice(start, None)), limits)[ask.first - start :]
+        start = max(0, first - HORIZON)
+        out[first:] = check(rows_of(ask.samples, slice(start, None)), limits)[first - start :]
     return out

@@ -10,19 +10,17 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
 
-import numpy as np
 import structlog
 
 from anomaly.detector import Detector
-from anomaly.domain import SECOND, Asset, Plant, Readings, Scores
+from anomaly.domain import Asset, Plant, Readings, Scores
 from anomaly.errors import DecodeError
 from anomaly.judging import judge
-from anomaly.plain_rows import PlainRow, Rows, together
+from anomaly.plain_rows import PlainRow, Rows
 from pipelines import metrics, topics
 from pipelines.decoding import decode, plain_row
-from pipelines.held import Held
+from pipelines.held import Held, Intake
 from pipelines.metrics import births
 from pipelines.notices import clock_notice, silence_notice
 from pipelines.partition_state import PartitionState, recover
@@ -30,14 +28,12 @@ from pipelines.ports import Log, Partition, Record
 from pipelines.reasons import Reason
 from pipelines.score_outputs import Outputs
 from pipelines.score_queue import Home, Job, Laid, lay_out
+from pipelines.score_swaps import let_idle_go, take_up
 from pipelines.score_watch import ScoreWatch, engine_of
 from pipelines.service import FATAL_TRIES, Metadata
-from pipelines.serving import ServingTable, activate, let_go
+from pipelines.serving import ServingTable
 from pipelines.streams import LONGEST_WINDOW, AssetStream, Pushed
 from pipelines.versions import ModelSource, Versions
-
-CLOCK_TOLERANCE: Final = 300 * SECOND
-"""Readings so much behind the asset's newest are the device's clock, not the network's delay, ns."""
 
 _log = structlog.get_logger(__name__)
 
@@ -67,7 +63,7 @@ class ScoreWorker:
         self._table = ServingTable()
         self._looked = -math.inf
         self._partitions: dict[int, PartitionState] = {}
-        self._held: dict[tuple[int, str], Held] = {}
+        self._intake = Intake(self._let_in)
         self._jobs: list[Job] = []
         self._laid: list[Laid] = []
         self._out = Outputs()
@@ -90,12 +86,13 @@ class ScoreWorker:
         with metrics.stage("align"):
             for record in records:
                 state = self._partitions[record.partition.number]
-                state.heard(record.time)
+                if record.time != state.newest_append:  # else nothing is new in it
+                    state.heard(record.time)
                 row = plain_row(record, self._format)
                 if row is None or not self._take_row(state, record, row):
                     self._take_any(state, record)
                 self._advance(state, record)
-            self._release()
+            self._intake.release()
             self._lay_out()
 
     def set_aside(self, record: Record) -> None:
@@ -106,8 +103,7 @@ class ScoreWorker:
 
     def _take_row(self, state: PartitionState, record: Record, row: PlainRow) -> bool:
         """Take in one plain row, as nearly all are, if it is of an asset that is known."""
-        held = self._held.get((state.number, row.asset))
-        if held is not None and record.time < state.next_look and held.take_row(row, record):
+        if record.time < state.next_look and self._intake.take_row(state.number, record, row):
             return True
         asset = self._assets.get(row.asset)
         if asset is not None:
@@ -138,41 +134,15 @@ class ScoreWorker:
         return asset
 
     def _take(self, state: PartitionState, record: Record, asset: Asset, readings: Rows) -> None:
-        """Let the readings wait for those that follow them; what does not simply follow on is taken in by itself."""
-        refilling = record.offset < state.next_offset  # what came of it is out already
-        held = self._held.get((state.number, asset.path))
-        if held is not None and not held.takes(readings, refilling, record.time):
-            self._let_in(self._held.pop((state.number, asset.path)))
-            held = None
-        stream = held.stream if held is not None else state.stream(asset, record.time)
-        follows = held is not None or stream.follows(readings)
-        ahead = None if follows else stream.watermark
-        stream.note(readings, record.offset, record.time)
-        state.silent.pop(asset.path, None)
-        if held is None:
-            held = Held(state, stream, refilling, record.offset)
-        held.blocks.append(readings)
-        held.offset = record.offset
-        if follows:
-            self._held[state.number, asset.path] = held
-        else:
-            pushed = self._let_in(held)
-            wrong = ahead is not None and pushed.late == readings.count and _behind(readings, ahead)
-            if wrong and not refilling:
-                self._notice_clock(state, asset, record)
+        """Take in readings of an asset, and see to what they tell of clocks and of who is silent."""
+        if self._intake.take(state, record, asset, readings):
+            self._notice_clock(state, asset, record)
         if record.time >= state.next_look:
-            self._look_for_silence(state, record, stream.newest)
+            self._look_for_silence(state, record, state.streams[asset.path].newest)
 
-    def _release(self) -> None:
-        """Take in all readings that wait."""
-        held, self._held = self._held, {}
-        for one in held.values():
-            self._let_in(one)
-
-    def _let_in(self, held: Held) -> Pushed:
-        """Align readings that waited and queue the windows that end in the new rows."""
-        state, stream, readings = held.state, held.stream, together(held.blocks)
-        pushed = stream.take(readings)
+    def _let_in(self, held: Held, readings: Rows, pushed: Pushed) -> None:
+        """Count readings that were aligned, and queue the windows that end in the new rows."""
+        state, stream = held.state, held.stream
         times = pushed.samples.times[pushed.first :]
         if not held.refilling:
             self._count_readings(state, readings, pushed)
@@ -180,7 +150,6 @@ class ScoreWorker:
                 self._queue(state, stream, pushed, held.offset)
         if len(times):
             state.note_emitted(stream.asset.path, int(times[-1]))
-        return pushed
 
     def _queue(self, state: PartitionState, stream: AssetStream, pushed: Pushed, offset: int) -> None:
         """Queue the windows that end in the new rows, each for the version that its time belongs to."""
@@ -236,7 +205,7 @@ class ScoreWorker:
 
     def _look_for_silence(self, state: PartitionState, record: Record, event_time: int) -> None:
         """Tell the alert service of assets that send nothing any more, though others do."""
-        self._release()  # whether a machine is off is known by its samples
+        self._intake.release()  # whether a machine is off is known by its samples
         for asset, heard in state.fall_silent(record.time, event_time):
             notice = silence_notice(asset, heard)
             newest = int(notice.times[-1])
@@ -254,9 +223,10 @@ class ScoreWorker:
 
     def _count_readings(self, state: PartitionState, readings: Rows, pushed: Pushed) -> None:
         self._add(state, "acknowledged", readings.count)
-        self._add(state, "late", pushed.late)
-        self._add(state, "duplicate", pushed.duplicates)
-        self._add(state, "unknown_tag", pushed.ignored)
+        if pushed.late or pushed.duplicates or pushed.ignored:
+            self._add(state, "late", pushed.late)
+            self._add(state, "duplicate", pushed.duplicates)
+            self._add(state, "unknown_tag", pushed.ignored)
         state.counts["samples"] += len(pushed.samples) - pushed.first
 
     def counts(self) -> Counter[str]:
@@ -296,8 +266,8 @@ class ScoreWorker:
         self._look()
         for state in self._partitions.values():
             if state.refilled:
-                self._take_up(state)
-                self._let_go(state)
+                take_up(self._log, self._table, self._versions, self._groups, state)
+                let_idle_go(self._log, state)
         return {Partition(topics.READINGS, s.number): (s.next_offset, s.metadata()) for s in self._partitions.values()}
 
     def _look(self) -> None:
@@ -319,29 +289,7 @@ class ScoreWorker:
 
     def _tell(self, state: PartitionState, notice: Scores, record: Record) -> None:
         """Queue a notice behind the scores of all records before it: the alert service reads them in that order."""
-        self._release()
+        self._intake.release()
         self._lay_out()
         self._score()
         self._out.add_scores(notice, {notice.assets[0]: Home(state.number, record.offset)})
-
-    def _take_up(self, state: PartitionState) -> None:
-        """Between two batches: say durably from which event time this partition uses a newly wished version."""
-        for group, members in self._groups.items():
-            wish = self._table.open_wish(state.number, group)
-            if wish is None or self._versions.get(group, wish.serving.version) is None:
-                continue
-            paths = {asset.path for asset in members}
-            emitted = self._table.emitted(state.number, state.emitted)
-            activate(self._log, state.number, wish, {a: t for a, t in emitted.items() if a in paths})
-            self._table.refresh(self._log)
-            _log.info("version_serves", group=group, version=wish.serving.version, partition=state.number)
-
-    def _let_go(self, state: PartitionState) -> None:
-        """Before a commit forgets an asset that is silent for long: note how far it was scored."""
-        idle = state.newly_idle()
-        let_go(self._log, state.number, idle)
-        state.let_go |= idle.keys()
-
-
-def _behind(readings: Rows, watermark: int) -> bool:
-    return len(readings) > 0 and int(np.max(readings.times)) < watermark - CLOCK_TOLERANCE

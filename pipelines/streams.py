@@ -49,6 +49,7 @@ class AssetStream:
 
     def __init__(self, asset: Asset) -> None:
         self.asset = asset
+        self._mode = asset.mode
         self._policy = AlignmentPolicy.of(asset.tick)
         self._aligner = Aligner(asset.path, tuple(tag.name for tag in asset.tags), self._policy)
         self._buffer = WindowBuffer(MEMORY)
@@ -114,14 +115,14 @@ class AssetStream:
 
     def _keep(self, aligned: Aligned, ignored: int) -> Pushed:
         samples, first = self._buffer.push(aligned.samples)
-        if len(samples):
-            self._oldest_kept = int(samples.times[max(0, len(samples) - MEMORY)])
+        if first < (rows := len(samples)):
+            self._oldest_kept = int(samples.times[max(0, rows - MEMORY)])
             self.off = self._is_off(samples)
         self._forget()
         return Pushed(samples, first, aligned.late, aligned.duplicates, ignored)
 
     def _is_off(self, samples: Samples) -> bool:
-        mode = self.asset.mode
+        mode = self._mode
         if mode is None or not mode.running:
             return False
         column = samples.tags.index(mode.name)

@@ -40,8 +40,8 @@ class _Plain(msgspec.Struct, gc=False):
 
     values: dict[str, float]
     asset: Any = ABSENT
-    ts: Any = ABSENT
-    timestamp: Any = ABSENT
+    ts: str | int | float | msgspec.UnsetType = ABSENT
+    timestamp: str | int | float | msgspec.UnsetType = ABSENT
     quality: Any = ABSENT
     q: Any = ABSENT
 

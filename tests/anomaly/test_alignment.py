@@ -352,3 +352,15 @@ def test_orderly_rows_go_the_quick_way_after_the_first() -> None:
         if samples is None:
             aligner.push(rows.readings())
     assert done == [False, False] + [True] * 18
+
+
+def test_a_value_is_held_over_a_hole_though_the_quick_way_gave_it_out_and_then_brought_nothing() -> None:
+    aligner = Aligner("s/m", TAGS, POLICY)
+    aligner.push(PlainRows("s/m", TAGS, [10, 20, 30], [[1.0] * 3, [2.0] * 3, [3.0] * 3]).readings())
+    for time, ends in ((40, [20]), (60, [30, 40]), (61, [])):
+        samples = aligner.push_plain(PlainRows("s/m", TAGS, [time], [[float(time)] * 3]))
+        assert samples is not None
+        assert samples.times.tolist() == ends
+    samples = aligner.push(block([(90, {"a": (9.0, Quality.GOOD)})])).samples
+    assert samples.times.tolist() == [50, 60, 70]
+    assert samples.values[:, 0].tolist() == [40.0, 60.0, 61.0]

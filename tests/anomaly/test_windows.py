@@ -260,11 +260,11 @@ def bits(samples: Samples) -> list[bytes]:
 
 def test_a_buffer_keeps_no_more_memory_alive_than_a_few_rows_beyond_its_own() -> None:
     buffer = WindowBuffer(100)
-    for count in (5000, 1, 1, 60, 60, 140, 1, 90):
-        together, _ = buffer.push(take_rows(healthy(5000), slice(0, count)))
-    base = together.values.base
-    assert base is not None
-    assert len(base) <= 100 + 90 + 32 + 82
+    for count in (5000, 1, 60, 60, 140, 1, 90, 1000, 3):
+        buffer.push(take_rows(healthy(5000), slice(0, count)))
+        base = buffer.push(take_rows(healthy(1), slice(0, 1)))[0].values.base
+        assert base is not None
+        assert len(base) <= 100 + 140 + 2 * 32
 
 
 def test_a_buffer_refuses_another_machines_samples() -> None:

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 
 from anomaly.detector import rules_detector
 from anomaly.domain import SECOND, Asset, Plant, Readings, Scores, Tag
+from anomaly.plain_rows import PlainRow
 from pipelines import recording, scoring, topics
 from pipelines.adapters.memory import MemoryClock, MemoryLog
-from pipelines.partition_state import IDLE_LIMIT
+from pipelines.held import Held
+from pipelines.partition_state import IDLE_LIMIT, PartitionState
 from pipelines.ports import AlertEvent, Partition, Record
 from pipelines.recording import RecordWorker
 from pipelines.scoring import ScoreWorker
+from pipelines.streams import AssetStream
 
 TICK = 10 * SECOND
 START = 1_800_000_000 * SECOND
@@ -135,7 +138,7 @@ def recorded(records: Sequence[Record], sizes: Sequence[int]) -> list[object]:
     return found
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(life=lives(), sizes=st.lists(st.sampled_from([1, 3, 8, 40]), min_size=1, max_size=4), data=st.data())
 def test_scores_commits_and_counts_are_those_of_the_long_way(
     life: list[Record], sizes: list[int], data: st.DataObject
@@ -148,7 +151,7 @@ def test_scores_commits_and_counts_are_those_of_the_long_way(
     assert short == long
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(life=lives(), sizes=st.lists(st.sampled_from([1, 3, 8, 40]), min_size=1, max_size=4))
 def test_what_is_recorded_is_what_the_long_way_records(life: list[Record], sizes: list[int]) -> None:
     short = recorded(life, sizes)
@@ -193,3 +196,22 @@ def test_rows_of_one_poll_are_recorded_as_one_block_a_machine() -> None:
     [blocks] = historian.writes
     assert [(block.asset, len(block)) for block in blocks] == [(asset.path, 20) for asset in ASSETS]
     assert np.array_equal(blocks[0].values[:, 0], 20.0 + np.arange(20))
+
+
+def test_a_row_waits_with_those_before_it_only_where_a_block_would() -> None:
+    stream, state = AssetStream(ASSETS[0]), PartitionState(0, next_offset=100)
+    row = PlainRow(ASSETS[0].path, ("temp", "flow"), START, [20.0, 1.5])
+    stream.note(row.rows(), 100, START)
+    held = Held(state, stream, refilling=False, offset=100, blocks=[row.rows()])
+
+    def asked(offset: int, append_time: int, **other: Any) -> tuple[bool, bool]:
+        following = row._replace(**({"time": START + TICK} | other))
+        record = Record(HOME, offset, None, b"", (), append_time)
+        return held.takes(following.rows(), offset < 100, append_time), held.take_row(following, record)
+
+    assert asked(99, START) == (False, False)
+    assert asked(101, START + IDLE_LIMIT + 1) == (False, False)
+    assert asked(101, START, time=START) == (False, False)
+    assert asked(101, START, tags=("flow", "temp")) == (False, False)
+    assert asked(101, START + IDLE_LIMIT) == (True, True)
+    assert (held.offset, stream.last_append, len(held.blocks[0])) == (101, START + IDLE_LIMIT, 2)
