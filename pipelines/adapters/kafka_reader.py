@@ -125,5 +125,5 @@ class _Lent:
 
 def record_of(partition: Partition, record: Any) -> Record:
     """Our record of the library's: times in ns, raw bytes."""
-    headers = tuple((name, value or b"") for name, value in record.headers or ())
+    headers = tuple([(name, value or b"") for name, value in record.headers]) if record.headers else ()
     return Record(partition, record.offset, record.key, record.value, headers, record.timestamp * _MS)
