@@ -39,6 +39,9 @@ GROWTH_WINDOWS: Final = 64
 CHUNK: Final = 256
 FEWEST_UNSEEN: Final = 500
 """Windows held back from a net below which its spread is not known: about 1 500 training rows."""
+DOUBT: Final = 1.5
+"""The net's spread is taken so many times larger: it is learned from two stretches beside the rows of its training,
+those of the linear views from four over the whole span. Without it the net cries first wherever a plant drifts."""
 HOPELESS: Final = 1e6
 """Error of a net that cannot be told from a forecast's, or of which too little is known."""
 
@@ -214,10 +217,10 @@ def _net_scales(
     known: list[dict[tuple[str, int], float]] = []
     for number, share in enumerate(SHARES):
         scale, deviations = fit_scale([levels[number] for _, levels in pieces], share, _steps(NET, net.length))
-        scales.append(scale)
+        scales.append(replace(scale, spread=scale.spread * DOUBT))
         known.append({})
         for (windows, _), found in zip(pieces, deviations, strict=True):
-            known[-1] |= dict(zip(_keys(windows), found.tolist(), strict=True))
+            known[-1] |= dict(zip(_keys(windows), (found / DOUBT).tolist(), strict=True))
     return tuple(scales), [
         np.array([[values.get(key, np.nan) for key in _keys(block.windows)] for values in known]) for block in blocks
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from anomaly import panel_fit
 from anomaly.domain import SECOND, Samples, Tag
 from anomaly.panel_fit import FEWEST_UNSEEN, FittedPanel, Net, fit_panel
 from anomaly.scaling import fit_scaler
@@ -58,6 +59,16 @@ def test_a_net_that_beats_the_forecast_on_unseen_rows_has_a_say_and_one_that_doe
     assert bad.net_error is not None
     assert good.net_error < 1.0 < bad.net_error
     assert fitted(2_400).net_error is None
+
+
+def test_the_net_is_believed_less_than_its_few_unseen_stretches_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    doubted = fitted(2_400, predict=faithful)
+    monkeypatch.setattr(panel_fit, "DOUBT", 1.0)
+    believed = fitted(2_400, predict=faithful)
+    for one, other in zip(doubted.panel.scales[NET], believed.panel.scales[NET], strict=True):
+        assert one.spread == pytest.approx(1.5 * other.spread)
+    loud = [np.quantile(np.concatenate(list(found.raws.values())), 0.99) for found in (doubted, believed)]
+    assert loud[0] != loud[1]  # and the line knows
 
 
 def test_a_net_has_no_say_while_few_rows_were_held_back_from_it() -> None:
