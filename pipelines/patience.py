@@ -14,7 +14,7 @@ from pipelines.ports import Record
 
 BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Waits between tries; the last one is repeated."""
-GROWTH: Final = 16
+GROWTH: Final = 64
 """A batch grows to at most so many times its usual size."""
 BATCH_BYTES: Final = 8 << 20
 """… and not beyond so many bytes of payload, as far as the last batch tells."""

@@ -340,18 +340,24 @@ def payloads(draw: st.DrawFn) -> bytes:
     )
 
 
+MOST_CPU_S = 3.0
+"""A megabyte of the worst takes 0.4 s; what grows with the square of its size takes minutes."""
+
+
 def _check_outcome(value: bytes, key: bytes | None) -> None:
     begin = wall.thread_time()
     try:
         blocks = decode(value, key, NOW)
+        took = wall.thread_time() - begin
     except DecodeError as error:
+        took = wall.thread_time() - begin
         assert error.reason in set(Reason)  # noqa: PT017  # either outcome is right; both are checked
         str(error).encode()
     else:
         assert blocks
         for block in blocks:
             _check_block(block)
-    assert wall.thread_time() - begin < 1.0
+    assert took < MOST_CPU_S
 
 
 def _check_block(block: Readings) -> None:
@@ -397,7 +403,7 @@ HUGE = {
 
 
 @pytest.mark.parametrize("name", HUGE)
-def test_the_largest_payloads_take_less_than_a_second(name: str) -> None:
+def test_the_largest_payloads_take_no_more_than_their_size_asks_for(name: str) -> None:
     assert len(HUGE[name]) <= codec.SIZE_LIMIT
     _check_outcome(HUGE[name], b"pump")
 

@@ -632,13 +632,13 @@ def test_a_worker_that_is_not_patient_is_rebuilt(log: JournalLog) -> None:
 
 
 def test_a_lag_is_drained_in_batches_that_grow_and_go_back(log: JournalLog) -> None:
-    send(log, *(str(i).encode() for i in range(400)))
+    send(log, *(str(i).encode() for i in range(1_200)))
     worker = Sinking(log)
     bench = Bench(log, worker, limit=4)
     sizes: list[int] = []
-    while (position(log) or Position(0)).offset < 400:
+    while (position(log) or Position(0)).offset < 1_200:
         sizes.append(bench.session.step(0.0))
-    assert sizes[1:17] == [4] * 16  # a record that kills is met in a usual batch
+    assert sizes[1 : 1 + patience.GROWTH] == [4] * patience.GROWTH  # a record that kills is met in a usual batch
     assert max(sizes) == 4 * patience.GROWTH
     bench.turns(10)
     send(log, *(b"x" for _ in range(20)))
