@@ -36,6 +36,7 @@ ELSEWHERE = {
     "plantwatch_tombstones_total": "decoding",
     "plantwatch_retrain_runs_total": "the train service",
     "plantwatch_consumer_rebuilds_total": "service.run",
+    "plantwatch_positions_outside_log_total": "the Kafka log",
 }
 
 
